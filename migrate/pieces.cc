@@ -1,5 +1,7 @@
 #include "migrate/pieces.hh"
 
+#include "tuplespace/shared/allocator.hh"
+
 #include <string.h>
 
 #include <algorithm>
@@ -75,19 +77,21 @@ uint32_t sides_of(const Socket& socket, uint64_t pod) {
   return (socket.ends[0].pod == pod ? 1u : 0u) | (socket.ends[1].pod == pod ? 2u : 0u);
 }
 
-std::vector<SocketNote> note_sockets(shared::Segment segment, uint64_t pod, const std::vector<ControlPiece>& pieces) {
+std::vector<SocketNote> note_sockets(shared::Segment segment, uint64_t pod) {
   std::vector<SocketNote> notes;
-  for (const ControlPiece& piece : pieces) {
-    if (piece.address == 0 || piece.kind != PieceKind::kSocket) continue;
-    const Socket& socket = *segment.at<Socket>(piece.offset);
+  shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
+    if (chunk.kind != shared::RunKind::kSocket) return;
+    const Socket& socket = *segment.at<Socket>(offset);
     SocketNote note;
-    note.offset = piece.offset;
+    note.offset = offset;
     note.sides = sides_of(socket, pod);
+    bool connected = socket.state.load() == shared::SocketState::kConnected;
+    if (!note.sides && (connected || chunk.pod != pod)) return;
     if (note.sides) note.connection = socket.id;
-    if (note.sides && note.sides != 3) note.peer = socket.ends[note.sides == 1 ? 1 : 0].pod;
-    if (socket.state.load() == shared::SocketState::kListening) note.listener = socket.listener;
+    if (note.sides == 1 || note.sides == 2) note.peer = socket.ends[2 - note.sides].pod;
+    if (!connected) note.listener = socket.listener;
     notes.push_back(note);
-  }
+  });
   return notes;
 }
 

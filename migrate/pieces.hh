@@ -29,7 +29,8 @@ struct SocketNote {
   uint32_t sides = 0;
   uint64_t peer = 0;        // pod of the other end, if that is another
 };
-std::vector<SocketNote> note_sockets(shared::Segment segment, uint64_t pod, const std::vector<ControlPiece>& pieces);
+/// All that the segment has of the pod at this moment.
+std::vector<SocketNote> note_sockets(shared::Segment segment, uint64_t pod);
 std::string encode(const std::vector<SocketNote>& notes);
 Result<std::vector<SocketNote>> decode_notes(std::string_view bytes);
 
