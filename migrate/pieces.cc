@@ -67,7 +67,7 @@ void pack_area(Packer& out, shared::Area& area, uint64_t offset) {
 
 template <class T>
 bool element(const msgpack::object& array, uint32_t index, T& to) {
-  return array.type == msgpack::type::ARRAY && index < array.via.array.size && read(array.via.array.ptr[index], to);
+  return array.type == msgpack::type::ARRAY && index < array.via.array.size && godwit::decode(array.via.array.ptr[index], to);
 }
 
 }  // namespace
@@ -107,7 +107,7 @@ Result<std::vector<SocketNote>> decode_notes(std::string_view bytes) {
   auto object = unpack(bytes);
   if (!object) return object.error();
   std::vector<msgpack::object> rows;
-  if (!read(object->get(), rows)) return malformed();
+  if (!godwit::decode(object->get(), rows)) return malformed();
   std::vector<SocketNote> notes;
   for (const msgpack::object& row : rows) {
     SocketNote n;
@@ -160,7 +160,7 @@ Result<Captured> Captured::parse(std::string_view bytes) {
       return malformed();
     for (const msgpack::object& slot : slots) {
       Bytes b;
-      if (!read(slot, b) || (b.data.size() != kSlotBytes && !b.data.empty())) return malformed();
+      if (!godwit::decode(slot, b) || (b.data.size() != kSlotBytes && !b.data.empty())) return malformed();
       c.area_.slots.push_back(b.data);
     }
   }
