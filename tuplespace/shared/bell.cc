@@ -1,0 +1,89 @@
+#include "tuplespace/shared/bell.hh"
+
+namespace godwit::shared {
+namespace {
+
+// What was armed when the ringer looked, so that it disarms just that.
+struct Armed {
+  Watch watch[kWatches];
+  uint32_t word[kWatches];
+  uint32_t count = 0;
+};
+
+Armed mark_watchers(Thread& self, End& end, uint32_t events) {
+  Armed armed;
+  Section section(self);
+  for (std::atomic<Watch>& slot : end.watches) {
+    Watch w = slot.load();
+    if (!w) continue;
+    Set& set = *self.segment.at<Set>(watch_set(w));
+    uint32_t index = watch_index(w);
+    if (!(set.entries[index].events & (events | EPOLLHUP))) continue;
+    mark(set, index);
+    uint32_t word = set.armed.load();
+    if (!(word & 1)) continue;
+    armed.watch[armed.count] = w;
+    armed.word[armed.count++] = word;
+  }
+  return armed;
+}
+
+void disarm_watchers(Thread& self, const Armed& armed) {
+  Section section(self);
+  for (uint32_t i = 0; i < armed.count; ++i)
+    disarm(*self.segment.at<Set>(watch_set(armed.watch[i])), armed.word[i]);
+}
+
+void send_bell(int placeholder) {
+  static const char kBell = 0;
+  // The other side's queue is full only if it has some 278 unread bells: it is awake, or about to be.
+  for (int tries = 0; tries < 1000; ++tries) {
+    long r = syscall(SYS_sendto, placeholder, &kBell, 1, MSG_DONTWAIT | MSG_NOSIGNAL, nullptr, 0);
+    if (r >= 0 || errno != EAGAIN) return;
+    thread_yield();
+  }
+}
+
+}  // namespace
+
+void notify(Thread& self, Socket& socket, uint32_t to, uint32_t events, int placeholder) {
+  End& end = socket.ends[to];
+  full_fence();
+  uint64_t sleeper = end.sleeper.load(std::memory_order_relaxed);
+  Armed armed;
+  if (end.watched.load(std::memory_order_relaxed)) armed = mark_watchers(self, end, events);
+  if ((sleeper & 1) || armed.count || end.edge_sleepers.load(std::memory_order_relaxed)) {
+    // Ring first, disarm after: a kill in between costs one bell, never a wake-up.
+    int saved = errno;
+    send_bell(placeholder);
+    errno = saved;
+    end.bells.fetch_add(1);
+    if (sleeper & 1) end.sleeper.compare_exchange_strong(sleeper, sleeper & ~1ull);
+    if (armed.count) disarm_watchers(self, armed);
+  }
+  if (end.futex_sleepers.load(std::memory_order_relaxed)) {
+    end.generation.fetch_add(1);
+    wake_all(end.generation);
+  }
+}
+
+bool add_watch(End& end, Watch w) {
+  for (std::atomic<Watch>& slot : end.watches) {
+    Watch none = 0;
+    if (slot.load() == w) return true;
+    if (slot.compare_exchange_strong(none, w)) {
+      end.watched.fetch_add(1);
+      return true;
+    }
+  }
+  return false;
+}
+
+void remove_watch(End& end, Watch w) {
+  for (std::atomic<Watch>& slot : end.watches) {
+    Watch expected = w;
+    if (slot.compare_exchange_strong(expected, 0)) end.watched.fetch_sub(1);
+  }
+}
+
+}  // namespace godwit::shared

@@ -1,0 +1,73 @@
+// Locks that outlive their owner's death. The word names the owner's slot; who waits waits on the word
+// and on the owner's alive word at once, so the kernel's mark at the owner's death wakes it.
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/shared/recovery.hh"
+#include "tuplespace/shared/thread.hh"
+
+namespace godwit::shared {
+namespace {
+
+Slot& slot_of(const Segment& segment, uint32_t owner) {
+  return segment.area_of(owner >> 10)->slots[owner & 1023];
+}
+
+// One try. When it fails, `v` and `n` say what to wait for; n == 0: try again at once.
+bool try_lock(Thread& self, LockName name, futex_waitv* v, uint32_t* n) {
+  std::atomic<uint32_t>& word = self.segment.header().locks[name].word;
+  uint32_t mine = self.owner(), seen = 0;
+  *n = 0;
+  if (word.compare_exchange_strong(seen, mine, std::memory_order_acquire)) return true;
+  if (!(seen & kLockWaiters)) {
+    if (!word.compare_exchange_strong(seen, seen | kLockWaiters)) return false;
+    seen |= kLockWaiters;
+  }
+  Slot& owner = slot_of(self.segment, seen & ~kLockWaiters);
+  std::atomic<uint32_t>& alive = owner.alive_word();
+  uint32_t life = alive.fetch_or(FUTEX_WAITERS) | FUTEX_WAITERS;
+  if (life & FUTEX_OWNER_DIED) {
+    if (name == kRecovery) {  // a leaf: what it guards is idempotent, so it is simply taken over
+      return word.compare_exchange_strong(seen, mine | kLockWaiters);
+    }
+    release_dead(self, seen & ~kLockWaiters);
+    return false;
+  }
+  v[0] = futex_waitv{seen, reinterpret_cast<uintptr_t>(&word), FUTEX_32, 0};
+  v[1] = futex_waitv{life, reinterpret_cast<uintptr_t>(&alive), FUTEX_32, 0};
+  *n = 2;
+  return false;
+}
+
+}  // namespace
+
+void lock(Thread& self, LockName name) {
+  for (int spin = 0;;) {
+    self.enter();
+    futex_waitv v[2];
+    uint32_t n;
+    if (try_lock(self, name, v, &n)) return;
+    bool nested = *self.inside > 1;  // recovery: already in a section, and the lock is a leaf
+    self.leave();
+    if (spin++ < 100 || nested) {
+      cpu_relax();
+      if (spin % 32 == 0) thread_yield();
+    } else if (n) {
+      wait_any(v, n, kBackstop);
+    }
+  }
+}
+
+void unlock(Thread& self, LockName name) {
+  compiler_barrier();
+  std::atomic<uint32_t>& word = self.segment.header().locks[name].word;
+  if (word.exchange(0, std::memory_order_release) & kLockWaiters) wake_one(word);
+  self.leave();
+}
+
+}  // namespace godwit::shared

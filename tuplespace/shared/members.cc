@@ -1,0 +1,129 @@
+#include "tuplespace/shared/members.hh"
+
+#include <errno.h>
+#include <string.h>
+
+#include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/socket.hh"
+
+namespace godwit::shared {
+namespace {
+
+// Ends of `pod` are gone; the piece is freed when no other pod has an end of it.
+bool abandon(Socket& socket, uint64_t pod) {
+  bool in_use = false;
+  for (uint32_t side = 0; side < 2; ++side) {
+    End& end = socket.ends[side];
+    if (end.pod == pod)
+      note_gone(socket, 1 - side);
+    else if (end.pod != 0 && !(end.flags.load() & (kClosed | kGone)))
+      in_use = true;
+  }
+  return !in_use;
+}
+
+// One run of the pod that nobody needs any more; 0 when there is none left.
+Offset next_orphan(const Segment& segment, uint64_t pod) {
+  Offset found = 0;
+  for_each_run(segment, [&](Offset offset, const Chunk& chunk) {
+    if (found) return;
+    if (chunk.kind == RunKind::kSocket) {
+      Socket& socket = *segment.at<Socket>(offset);
+      bool ours = chunk.pod == pod || socket.ends[0].pod == pod || socket.ends[1].pod == pod;
+      if (ours && abandon(socket, pod)) found = offset;
+    } else if (chunk.kind == RunKind::kSet && chunk.pod == pod) {
+      found = offset;
+    }
+  });
+  return found;
+}
+
+void forget_listeners(Thread& self, uint64_t pod) {
+  for (uint32_t i = 0; i < kListeners; ++i) {
+    Listener& l = self.segment.header().listeners[i];
+    if (l.state.load() == ListenerState::kLocal && l.pod == pod) remove_listener(self, l.id);
+  }
+}
+
+}  // namespace
+
+uint32_t find_pod(const Segment& segment, uint64_t pod) {
+  for (uint32_t m = 1; m < kMembers; ++m) {
+    const Member& member = segment.header().members[m];
+    if (member.kind == MemberKind::kPod && member.pod == pod) return m;
+  }
+  return 0;
+}
+
+int add_pod(Thread& self, uint64_t pod, uint32_t* member) {
+  Section section(self);
+  Offset offset;
+  if (int e = allocate(self, kAreaLength, RunKind::kArea, pod, &offset)) return e;
+  Area* area = self.segment.at<Area>(offset);
+  if (reserve(area, kPage) != 0) {
+    free_intent(self);
+    return -ENOSPC;
+  }
+  memset(static_cast<void*>(area), 0, kPage);
+  area->slot_count.store(1);
+  area->offset = offset;
+  area->pod = pod;
+  lock(self, kDirectory);
+  Member* members = self.segment.header().members;
+  uint32_t m = 1;
+  while (m < kMembers && members[m].kind != MemberKind::kFree) ++m;
+  if (m < kMembers) {
+    area->member = m;
+    set(self, &members[m].area, offset);
+    set(self, &members[m].pod, pod);
+    set(self, &members[m].kind, MemberKind::kPod);
+    set(self, &self.segment.area_of(self.area->member)->slots[self.slot_index].intent, Offset{0});
+    commit(self);
+    *member = m;
+  }
+  unlock(self, kDirectory);
+  if (m < kMembers) return 0;
+  free_intent(self);
+  return -EUSERS;
+}
+
+void remove_pod(Thread& self, uint64_t pod) {
+  Section section(self);
+  forget_listeners(self, pod);
+  reap(self);
+  while (Offset run = next_orphan(self.segment, pod)) {
+    intend(self, run);
+    free_intent(self);
+  }
+  lock(self, kDirectory);
+  uint32_t m = find_pod(self.segment, pod);
+  if (m) {
+    Member& member = self.segment.header().members[m];
+    set(self, &self.segment.area_of(self.area->member)->slots[self.slot_index].intent, member.area);
+    set(self, &member.kind, MemberKind::kFree);
+    commit(self);
+  }
+  unlock(self, kDirectory);
+  if (m) free_intent(self);
+}
+
+int add_process(Area& area, uint32_t pid, const void* control) {
+  for (Process& process : area.processes) {
+    uint32_t none = 0;
+    // Claimed with a number that no process has, filled, then shown.
+    if (!process.pid.compare_exchange_strong(none, ~0u)) continue;
+    process.control = reinterpret_cast<uint64_t>(control);
+    process.pid.store(pid, std::memory_order_release);
+    return 0;
+  }
+  return -EUSERS;
+}
+
+void remove_process(Area& area, uint32_t pid) {
+  for (Process& process : area.processes) {
+    uint32_t expected = pid;
+    process.pid.compare_exchange_strong(expected, 0);
+  }
+}
+
+}  // namespace godwit::shared

@@ -1,0 +1,62 @@
+// Slots: what the segment knows of a thread, and what survives of it when it is killed.
+//
+// A slot belongs to one thread from claim() to its release or to its reaping. `alive` is a robust
+// mutex that only this thread ever locks: at its death, in whatever PID namespace, the kernel marks
+// the word. Nobody else locks it; they read the word and wait on it. Robust mutexes themselves are not
+// used as locks: their word holds a TID, and TIDs of different namespaces are equal.
+//
+// An area holds the slots of one member. A pod's area is a piece: it moves with the pod, so a TID in it
+// stays right, and so does the kernel's robust list, which goes through it.
+#pragma once
+#include <linux/futex.h>
+#include <pthread.h>
+
+#include "tuplespace/shared/types.hh"
+
+namespace godwit::shared {
+
+struct UndoEntry {
+  uint64_t where;  // offset in the segment << 2 | log2 of the width in bytes - 1
+  uint64_t old;
+};
+
+inline constexpr uint32_t kUndoEntries = 240;
+
+enum class SlotState : uint32_t { kFree = 0, kClaimed = 1, kLive = 2 };
+
+struct alignas(kPage) Slot {
+  pthread_mutex_t alive;
+  std::atomic<SlotState> state;
+  uint32_t generation;  // grows with every reaping
+  alignas(64) uint32_t undo_count;
+  uint32_t unused;
+  Offset intent;  // a run that this thread took from the allocator or is giving back, and nobody else has
+  alignas(64) UndoEntry undo[kUndoEntries];
+
+  std::atomic<uint32_t>& alive_word() {
+    return *reinterpret_cast<std::atomic<uint32_t>*>(&alive.__data.__lock);
+  }
+  bool dead() { return alive_word().load(std::memory_order_relaxed) & FUTEX_OWNER_DIED; }
+};
+static_assert(sizeof(Slot) == kPage);
+
+inline constexpr uint32_t kProcesses = 32;  // of one pod
+
+struct Process {
+  std::atomic<uint32_t> pid;  // in the pod's namespace; 0: free. Stored last
+  uint32_t unused;
+  uint64_t control;  // address of its Control (wrapper/control.hh)
+};
+
+struct alignas(kPage) Area {
+  uint32_t member;  // index of the member in this host's segment
+  std::atomic<uint32_t> slot_count;  // slots below this have their page; the others must not be touched
+  Offset offset;  // where this area lies in this host's segment
+  uint64_t pod;   // id in the directory; 0: no pod
+  Process processes[kProcesses];
+  Slot slots[kSlots];  // slots[0] is never used, so that 0 means "no owner"
+};
+
+inline constexpr uint64_t kAreaLength = (sizeof(Area) + kChunk - 1) / kChunk * kChunk;
+
+}  // namespace godwit::shared
