@@ -34,6 +34,7 @@ struct ThreadState {
   shared::Thread* self;      // null: not registered
   uint32_t entry;            // index in control.threads
   uint32_t handled;          // handlers without SA_RESTART that ran in this thread
+  uint32_t turn;             // of its sleeps (bell.hh)
   bool deferred;             // `info` waits for the end of the section, with every signal blocked
   uint64_t saved_mask;
   siginfo_t info;
