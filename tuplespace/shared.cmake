@@ -9,6 +9,7 @@ add_library(godwit_shared STATIC
   shared/names.cc
   shared/recovery.cc
   shared/segment.cc
+  shared/set.cc
   shared/slot.cc
   shared/socket.cc)
 target_compile_options(godwit_shared PRIVATE -fno-exceptions -fno-rtti -fvisibility=hidden -ftls-model=initial-exec)

@@ -1,7 +1,7 @@
 #include "tuplespace/shared/members.hh"
 
 #include <errno.h>
-#include <string.h>
+#include <sys/mman.h>
 
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/socket.hh"
@@ -60,11 +60,12 @@ int add_pod(Thread& self, uint64_t pod, uint32_t* member) {
   Offset offset;
   if (int e = allocate(self, kAreaLength, RunKind::kArea, pod, &offset)) return e;
   Area* area = self.segment.at<Area>(offset);
+  // A run that was used before: slots must begin as zeros, those without a page yet too.
+  madvise(area, kAreaLength, MADV_REMOVE);
   if (reserve(area, kPage) != 0) {
     free_intent(self);
     return -ENOSPC;
   }
-  memset(static_cast<void*>(area), 0, kPage);
   area->slot_count.store(1);
   area->offset = offset;
   area->pod = pod;

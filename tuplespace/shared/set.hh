@@ -34,6 +34,15 @@ struct alignas(kPage) Set {
 inline constexpr uint64_t kSetLength = (sizeof(Set) + kChunk - 1) / kChunk * kChunk;
 inline constexpr uint64_t kSetHead = offsetof(Set, entries);  // reserved when the set is made
 
+/// Allocates an empty set of `pod`, its head reserved. It is the caller's intent until publish().
+/// returns 0 or -ENOSPC.
+int allocate_set(Thread& self, uint64_t pod, Offset* out);
+
+/// Makes entries[index] usable. The set is reached through any mapping. returns 0 or -ENOSPC.
+inline int reserve_entry(Set& set, uint32_t index) {
+  return reserve(&set.entries[index], sizeof(WatchEntry));
+}
+
 inline void mark(Set& set, uint32_t index) {
   uint64_t bit = 1ull << (index & 63);
   std::atomic<uint64_t>& leaf = set.leaf[index >> 6];

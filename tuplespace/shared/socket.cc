@@ -101,6 +101,7 @@ uint32_t readiness(Socket& socket, uint32_t side) {
   bool in_done = in.finished.load() || in.refused.load() || peer_gone || reset;
   bool out_done = out.finished.load() || reset;
   uint32_t events = 0;
+  if (socket.connecting.load()) return 0;
   if (readable(in) || in_done) events |= EPOLLIN | EPOLLRDNORM;
   if (in_done) events |= EPOLLRDHUP;
   if (writable(out) < kWritable && !out_done) {

@@ -92,6 +92,7 @@ struct alignas(kPage) Socket {
   Offset offset;                     // of this piece in this host's segment
   uint64_t listener;                 // id of the listener that it is, or that it connects to
   std::atomic<uint32_t> backlog;
+  std::atomic<uint32_t> connecting;  // to a program outside, and undecided: the client's end is ready for nothing
   Ring rings[2];
   End ends[2];
 };
@@ -132,6 +133,10 @@ int allocate_socket(Thread& self, uint32_t family, uint64_t pod, Offset* out);
 /// EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR (and RDNORM, WRNORM) of an end of a connection.
 /// Sets writer_waits when it is not writable, so that the next look is rung.
 uint32_t readiness(Socket& socket, uint32_t side);
+
+/// The listener id at which the node takes connections to programs outside the community: ends[1].address says
+/// where to. It clears `connecting`, with ends[0].error set if it failed, and rings.
+inline constexpr uint64_t kEgress = 0;
 
 /// Says that end `side` is closed by its owner: FIN, or RST when bytes for it are unread or `abort`.
 /// returns true when both ends are closed, so that the caller frees the piece.

@@ -1,0 +1,92 @@
+// The node as a user of ends: it keeps their placeholders, and watches them with a set of its own, just as a
+// program watches its sockets with epoll.
+//
+// What must stay true: a user is told to look() after anything may have changed at its end, and is never called
+// again after detach(). All in the loop's thread.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "tuplespace/node/loop.hh"
+#include "tuplespace/posix/unique_fd.hh"
+#include "tuplespace/shared/bell.hh"
+
+namespace godwit {
+
+/// Pod ids with this bit are bridges: the low 24 bits are the host's number.
+inline constexpr uint64_t kBridgePod = 1ull << 63;
+/// Runs that belong to the node itself.
+inline constexpr uint64_t kNodePod = ~0ull;
+
+class EndUser {
+ public:
+  virtual ~EndUser() = default;
+  virtual void look() = 0;  // bytes, room, FIN or RST may be there
+  virtual void gone() = 0;  // the other end's last descriptor is closed
+};
+
+class Streams {
+ public:
+  /// Takes the host's segment over from an earlier node: its sets are freed and watch nothing any more.
+  static Result<std::unique_ptr<Streams>> create(Loop& loop, shared::Segment segment);
+  ~Streams();
+
+  /// The node uses end `side` of the socket from now on; `user` is told to look soon. The placeholder is ours.
+  Result<void> attach(shared::Socket& socket, uint32_t side, UniqueFd placeholder, EndUser& user);
+  /// Gives the end up, and its placeholder to the caller.
+  UniqueFd detach(shared::Socket& socket, uint32_t side);
+  /// Has the user look again soon.
+  void look_again(shared::Socket& socket, uint32_t side);
+  int placeholder(shared::Socket& socket, uint32_t side) const;
+
+  /// Tells the other end that `events` may be so now.
+  void ring(shared::Socket& socket, uint32_t side, uint32_t events);
+  /// Frees a piece that no end uses any more.
+  void free(shared::Socket& socket);
+
+  shared::Segment segment() const { return segment_; }
+  shared::Thread& self() { return self_; }
+  shared::Socket& at(shared::Offset offset) { return *segment_.at<shared::Socket>(offset); }
+  Loop& loop() { return loop_; }
+
+ private:
+  struct Use {
+    shared::Socket* socket = nullptr;
+    uint32_t side = 0;
+    UniqueFd placeholder;
+    EndUser* user = nullptr;
+  };
+  Streams(Loop& loop, shared::Segment segment) : loop_(loop), segment_(segment) {}
+  Result<void> start();
+  bool prepare();
+  void on_bell(uint32_t index, uint32_t events);
+  static uint64_t key(const shared::Socket& socket, uint32_t side) { return socket.offset | side; }
+
+  Loop& loop_;
+  shared::Segment segment_;
+  shared::Thread self_;
+  shared::Set* set_ = nullptr;
+  uint64_t prepare_id_ = 0;
+  std::vector<Use> uses_;           // by index in the set
+  std::vector<uint32_t> free_;      // indexes
+  std::unordered_map<uint64_t, uint32_t> index_of_;
+};
+
+/// Connects end 0 of the connection at `offset` to the listener that it names, as a program's connect would; a full
+/// backlog is tried again. done: end 0's placeholder, or the error; soon or at once.
+void knock(Streams& streams, shared::Offset offset, std::function<void(Result<UniqueFd>)> done);
+
+/// A listening AF_UNIX socket under an abstract name, and the peer's name of what it accepts.
+Result<UniqueFd> listen_at(const shared::Name& name);
+struct Accepted {
+  UniqueFd placeholder;
+  uint64_t connection = 0;
+  shared::Offset offset = 0;
+};
+/// nullopt: nothing is waiting. Knocks that are not from this segment are dropped.
+std::optional<Accepted> accept_at(int listener, shared::Segment segment);
+
+}  // namespace godwit
