@@ -74,8 +74,16 @@ Address unmapped(const Address& a) {
   memcpy(v4.bytes, a.bytes + 12, 4);
   return v4;
 }
+Address loopback(uint32_t family);
+
+// As a socket of `family` shows it.
 Address in_family(const Address& a, uint32_t family) {
-  if (a.family != AF_INET || family != AF_INET6) return a;
+  if (a.family == family || a.family == 0) return a;
+  if (family == AF_INET) {
+    Address v4 = is_mapped(a) ? unmapped(a) : loopback(AF_INET);
+    v4.port = a.port;
+    return v4;
+  }
   Address v6{};
   v6.family = AF_INET6;
   v6.port = a.port;
@@ -180,10 +188,12 @@ long renew_placeholder(int fd) {
 // The number becomes a kernel socket, connected or connecting to an address outside the community.
 long leave_for_kernel(Handle& handle, int fresh) {
   int fd = handle.fd(), flags = libc().fcntl(fd, F_GETFD);
-  watch_natively(handle, fresh);
+  NativeWatch watches[shared::kWatches];
+  int count = stop_watching(handle, watches);
   forget_descriptor(fd);
   long result = libc().dup3(fresh, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
   libc().close(fresh);
+  watch_natively(watches, count);
   if (result == 0) note_real_socket(fd);
   return result;
 }
@@ -194,6 +204,16 @@ long connect_outside(Handle& handle, const sockaddr* address, socklen_t length) 
   int fresh = libc().socket(static_cast<int>(handle.socket().family), type, 0);
   if (fresh < 0) return -errno;
   apply_options(end, fresh);
+  if (handle.socket().listener) {  // the program asked for this source address
+    sockaddr_in6 own;
+    socklen_t n = sizeof own;
+    write_address(end.address, handle.socket().family, reinterpret_cast<sockaddr*>(&own), &n);
+    if (libc().bind(fresh, reinterpret_cast<sockaddr*>(&own), n) != 0) {
+      int error = errno;
+      libc().close(fresh);
+      return -error;
+    }
+  }
   long result = libc().connect(fresh, address, length) == 0 ? 0 : -errno;
   if (result == 0 || result == -EINPROGRESS || result == -EINTR) {
     long left = leave_for_kernel(handle, fresh);
@@ -274,6 +294,10 @@ long connect_again(Handle& handle) {
 
 }  // namespace
 
+uint32_t family_of(Handle& handle) {
+  return handle.side() ? handle.end().address.family : handle.socket().family;
+}
+
 bool is_virtual_kind(int domain, int type, int protocol) {
   if (domain != AF_INET && domain != AF_INET6) return false;
   if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM) return false;
@@ -331,7 +355,8 @@ long listen_socket(Handle& handle, int backlog) {
   if (state == SocketState::kListening) return 0;
   if (libc().listen(handle.fd(), 4096) != 0) return -errno;
   socket.state.store(SocketState::kListening, std::memory_order_release);
-  watch_natively(handle, handle.fd());
+  NativeWatch watches[shared::kWatches];
+  watch_natively(watches, stop_watching(handle, watches));
   return 0;
 }
 
@@ -388,6 +413,7 @@ long adopt_connection(Thread& self, Handle& listener, int fd, shared::Offset off
   end.send_timeout = model.send_timeout;
   end.linger = model.linger;
   end.pod = self.area->pod;
+  end.address = in_family(end.address, listener.socket().family);
   if (flags & SOCK_NONBLOCK) end.flags.fetch_or(shared::kNonblock);
   socket.accepted.store(1);
   set_descriptor(fd, static_cast<uint32_t>(piece), Role::kAccepted);
@@ -427,13 +453,13 @@ long accept_socket(Handle& handle, sockaddr* address, socklen_t* length, int fla
 
 long own_address(Handle& handle, sockaddr* address, socklen_t* length) {
   if (!address || !length) return -EFAULT;
-  return write_address(handle.end().address, handle.socket().family, address, length);
+  return write_address(handle.end().address, family_of(handle), address, length);
 }
 
 long peer_address(Handle& handle, sockaddr* address, socklen_t* length) {
   if (!handle.connected()) return -ENOTCONN;
   if (!address || !length) return -EFAULT;
-  return write_address(handle.socket().ends[1 - handle.side()].address, handle.socket().family, address, length);
+  return write_address(handle.socket().ends[1 - handle.side()].address, family_of(handle), address, length);
 }
 
 }  // namespace godwit::wrapper

@@ -10,6 +10,9 @@ namespace godwit::wrapper {
 /// Whether socket(2) with these arguments makes a virtual socket.
 bool is_virtual_kind(int domain, int type, int protocol);
 
+/// The address family that the program gave, or the listener's for an accepted socket.
+uint32_t family_of(Handle& handle);
+
 long make_socket(int domain, int type);
 long bind_socket(Handle& handle, const sockaddr* address, socklen_t length);
 long listen_socket(Handle& handle, int backlog);

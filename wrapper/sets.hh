@@ -16,7 +16,13 @@ long set_wait(int set, epoll_event* events, int capacity, int64_t timeout_ns, co
 /// Virtual entries of the set that are ready, for poll and select on the set itself.
 bool set_ready(int set);
 
-/// The description behind fd changed its kind (listen, kernel mode): sets watch it natively from now on.
-void watch_natively(Handle& handle, int kernel_fd);
+/// The description behind a number is about to change its kind (listen, kernel mode). What watched it is
+/// taken out, and put back with watch_natively when the number stands for what the kernel shall watch.
+struct NativeWatch {
+  int set, fd;
+  epoll_event event;
+};
+int stop_watching(Handle& handle, NativeWatch (&watches)[shared::kWatches]);
+void watch_natively(const NativeWatch* watches, int count);
 
 }  // namespace godwit::wrapper

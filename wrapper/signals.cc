@@ -7,6 +7,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "tuplespace/shared/futex.hh"
 #include "wrapper/state.hh"
 
 namespace godwit::wrapper {

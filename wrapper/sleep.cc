@@ -21,16 +21,22 @@ long Sleep::cancellable_recv() {
   return n;
 }
 
+int Sleep::cancellable_poll() {
+  uint64_t now = shared::monotonic_ns();
+  uint64_t left = now >= deadline_ ? 0 : deadline_ - now;
+  timespec limit{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+  pollfd p{handle_.fd(), POLLIN, 0};
+  int n = 0;
+  pthread_cleanup_push(clean_up, this);
+  n = libc().ppoll(&p, 1, &limit, nullptr);
+  pthread_cleanup_pop(0);
+  return n;
+}
+
 // returns bytes eaten, 0 when the other end is gone, or -1 with errno (EAGAIN: the deadline).
 long Sleep::native_wait() {
   if (deadline_) {
-    uint64_t now = shared::monotonic_ns();
-    int ms = now >= deadline_ ? 0 : static_cast<int>((deadline_ - now + 999'999) / 1'000'000);
-    pollfd p{handle_.fd(), POLLIN, 0};
-    int n = 0;
-    pthread_cleanup_push(clean_up, this);
-    n = libc().poll(&p, 1, ms);
-    pthread_cleanup_pop(0);
+    int n = cancellable_poll();
     if (n < 0) return -1;
     if (n == 0) {
       errno = EAGAIN;

@@ -71,6 +71,7 @@ class Sleep {
   bool doze(Woke* woke);  // true: a bell was eaten
   void end_of_bells();
   long native_wait();
+  int cancellable_poll();
   long cancellable_recv();
   Woke after_futex(long result);
   bool late() const { return deadline_ && shared::monotonic_ns() >= deadline_; }
