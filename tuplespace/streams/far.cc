@@ -270,7 +270,13 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   bool finish_sent_ = false, closed_sent_ = false, reset_sent_ = false;
 };
 
+FarConnections::FarConnections(Streams& streams, FarContext& context) : streams_(streams), context_(context) {}
 FarConnections::~FarConnections() = default;
+void FarConnections::erase(uint64_t connection) { far_.erase(connection); }
+
+bool FarConnections::uses(const std::string& host) const {
+  return std::any_of(far_.begin(), far_.end(), [&](const auto& f) { return f.second->host() == host; });
+}
 
 Result<void> FarConnections::add(Socket& socket, uint32_t side, UniqueFd placeholder, bool open) {
   auto far = std::make_unique<Far>(*this, socket, side, open);

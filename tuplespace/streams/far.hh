@@ -47,7 +47,7 @@ struct OpenPayload {
 
 class FarConnections {
  public:
-  FarConnections(Streams& streams, FarContext& context) : streams_(streams), context_(context) {}
+  FarConnections(Streams& streams, FarContext& context);
   ~FarConnections();
 
   /// The node uses end `side` of the connection from now on, for the host where its pod runs.
@@ -56,7 +56,8 @@ class FarConnections {
   /// Gives the end up because its pod comes to this host; the placeholder goes back to the pod.
   UniqueFd remove(shared::Socket& socket);
   bool knows(uint64_t connection) const { return far_.contains(connection); }
-  size_t size() const { return far_.size(); }
+  /// Whether any connection's other end is on `host`.
+  bool uses(const std::string& host) const;
 
   /// A frame from another host's carrier.
   void on_frame(const std::string& from, const FrameHeader& header, std::string_view payload);
@@ -69,7 +70,7 @@ class FarConnections {
   class Far;
   void open(const std::string& from, const FrameHeader& header, std::string_view payload);
   void refuse(const std::string& host, const FrameHeader& about, FrameType answer);
-  void erase(uint64_t connection) { far_.erase(connection); }
+  void erase(uint64_t connection);
 
   Streams& streams_;
   FarContext& context_;

@@ -1,0 +1,16 @@
+# The daemon of a host, its commands, and tuples as text and msgpack.
+find_package(cppzmq REQUIRED)
+find_package(Threads REQUIRED)
+configure_file(${CMAKE_SOURCE_DIR}/tuplespace/command/version.hh.in
+               ${CMAKE_BINARY_DIR}/generated/tuplespace/command/version.hh @ONLY)
+
+add_library(godwit_command STATIC command/command.cc)
+target_include_directories(godwit_command PUBLIC ${CMAKE_BINARY_DIR}/generated)
+
+add_library(godwit_tuples STATIC wire.cc)
+target_compile_definitions(godwit_tuples PUBLIC MSGPACK_NO_BOOST)
+
+add_library(godwit_node STATIC
+  posix/file.cc node/loop.cc node/home.cc node/transport.cc node/rpc.cc node/peers.cc
+  node/directory.cc)
+target_link_libraries(godwit_node PUBLIC godwit_command godwit_tuples zmq Threads::Threads)

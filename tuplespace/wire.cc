@@ -1,0 +1,165 @@
+#include "tuplespace/wire.hh"
+
+#include <limits>
+
+namespace godwit {
+namespace {
+
+// Walks an encoded object without building it. Every element of an array or map takes at least a byte,
+// so a sum of announced elements above the message's size is a lie, and never allocated for.
+class Surveyor : public msgpack::null_visitor {
+ public:
+  explicit Surveyor(size_t bytes) : budget_(bytes) {}
+  bool start_array(uint32_t size) { return deeper() && spend(size); }
+  bool start_map(uint32_t size) { return deeper() && spend(2 * static_cast<uint64_t>(size)); }
+  bool end_array() { return --depth_, true; }
+  bool end_map() { return --depth_, true; }
+  void parse_error(size_t, size_t) {}
+  void insufficient_bytes(size_t, size_t) {}
+
+ private:
+  bool deeper() { return ++depth_ <= kMaxNesting; }
+  bool spend(uint64_t elements) {
+    if (elements > budget_) return false;
+    budget_ -= elements;
+    return true;
+  }
+  uint64_t budget_;
+  size_t depth_ = 0;
+};
+
+
+// msgpack wants a stream with write(); std::string has append().
+struct Appender {
+  Packed& out;
+  void write(const char* data, size_t size) { out.append(data, size); }
+};
+
+msgpack::packer<Appender> to(Appender& appender) { return msgpack::packer<Appender>(appender); }
+
+}  // namespace
+
+Result<msgpack::object_handle> unpack(std::string_view bytes) {
+  const auto bad = [] { return make_error(std::errc::bad_message, "malformed msgpack"); };
+  try {
+    Surveyor surveyor(bytes.size());
+    size_t offset = 0;
+    if (!msgpack::parse(bytes.data(), bytes.size(), offset, surveyor)) return bad();
+    if (offset != bytes.size()) return bad();
+    return msgpack::unpack(bytes.data(), bytes.size());
+  } catch (const std::exception&) {
+    return bad();
+  }
+}
+
+#define GODWIT_PACK(statement) \
+  Appender appender{out_};     \
+  to(appender).statement;      \
+  return *this
+
+Packer& Packer::array(size_t size) { GODWIT_PACK(pack_array(static_cast<uint32_t>(size))); }
+Packer& Packer::map(size_t size) { GODWIT_PACK(pack_map(static_cast<uint32_t>(size))); }
+Packer& Packer::add(bool value) { GODWIT_PACK(pack(value)); }
+Packer& Packer::add(double value) { GODWIT_PACK(pack(value)); }
+Packer& Packer::add(std::nullptr_t) { GODWIT_PACK(pack_nil()); }
+Packer& Packer::add(const msgpack::object& value) { GODWIT_PACK(pack(value)); }
+Packer& Packer::add_signed(int64_t value) { GODWIT_PACK(pack(value)); }
+Packer& Packer::add_unsigned(uint64_t value) { GODWIT_PACK(pack(value)); }
+#undef GODWIT_PACK
+
+Packer& Packer::add(std::string_view value) {
+  Appender appender{out_};
+  to(appender).pack_str(static_cast<uint32_t>(value.size()));
+  out_.append(value);
+  return *this;
+}
+
+Packer& Packer::add(Bytes value) {
+  Appender appender{out_};
+  to(appender).pack_bin(static_cast<uint32_t>(value.data.size()));
+  out_.append(value.data);
+  return *this;
+}
+
+Packer& Packer::add(Raw value) {
+  out_.append(value.packed);
+  return *this;
+}
+
+namespace {
+template <class T>
+bool read_unsigned(const msgpack::object& from, T& to) {
+  if (from.type != msgpack::type::POSITIVE_INTEGER) return false;
+  if (from.via.u64 > std::numeric_limits<T>::max()) return false;
+  to = static_cast<T>(from.via.u64);
+  return true;
+}
+}  // namespace
+
+bool read(const msgpack::object& from, uint64_t& to) { return read_unsigned(from, to); }
+bool read(const msgpack::object& from, uint32_t& to) { return read_unsigned(from, to); }
+bool read(const msgpack::object& from, uint16_t& to) { return read_unsigned(from, to); }
+
+bool read(const msgpack::object& from, int64_t& to) {
+  if (from.type != msgpack::type::NEGATIVE_INTEGER) return read_unsigned(from, to);
+  to = from.via.i64;
+  return true;
+}
+
+bool read(const msgpack::object& from, int& to) {
+  int64_t wide = 0;
+  if (!read(from, wide) || wide != static_cast<int>(wide)) return false;
+  to = static_cast<int>(wide);
+  return true;
+}
+
+bool read(const msgpack::object& from, bool& to) {
+  if (from.type != msgpack::type::BOOLEAN) return false;
+  to = from.via.boolean;
+  return true;
+}
+
+bool read(const msgpack::object& from, double& to) {
+  if (from.type != msgpack::type::FLOAT64 && from.type != msgpack::type::FLOAT32) return false;
+  to = from.via.f64;
+  return true;
+}
+
+bool read(const msgpack::object& from, std::string_view& to) {
+  if (from.type != msgpack::type::STR) return false;
+  to = std::string_view(from.via.str.ptr, from.via.str.size);
+  return true;
+}
+
+bool read(const msgpack::object& from, std::string& to) {
+  std::string_view view;
+  if (!read(from, view)) return false;
+  to.assign(view);
+  return true;
+}
+
+bool read(const msgpack::object& from, Bytes& to) {
+  if (from.type != msgpack::type::BIN) return false;
+  to.data = std::string_view(from.via.bin.ptr, from.via.bin.size);
+  return true;
+}
+
+bool read(const msgpack::object& from, msgpack::object& to) {
+  to = from;
+  return true;
+}
+
+const msgpack::object* Fields::find(std::string_view key) const {
+  if (!is_map()) return nullptr;
+  for (const auto& entry : std::span(object_.via.map.ptr, object_.via.map.size)) {
+    std::string_view name;
+    if (read(entry.key, name) && name == key) return &entry.val;
+  }
+  return nullptr;
+}
+
+Error Fields::bad_field(std::string_view key) {
+  return make_error(std::errc::bad_message, "field '" + std::string(key) + "' is missing or of another type");
+}
+
+}  // namespace godwit
