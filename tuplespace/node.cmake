@@ -7,10 +7,11 @@ configure_file(${CMAKE_SOURCE_DIR}/tuplespace/command/version.hh.in
 add_library(godwit_command STATIC command/command.cc)
 target_include_directories(godwit_command PUBLIC ${CMAKE_BINARY_DIR}/generated)
 
-add_library(godwit_tuples STATIC wire.cc)
+add_library(godwit_tuples STATIC wire.cc text.cc)
 target_compile_definitions(godwit_tuples PUBLIC MSGPACK_NO_BOOST)
 
 add_library(godwit_node STATIC
   posix/file.cc node/loop.cc node/home.cc node/transport.cc node/rpc.cc node/peers.cc
-  node/directory.cc)
+  node/directory.cc node/local_log.cc node/replica.cc node/node.cc node/node_pods.cc node/client.cc node/keeper.cc
+  node/spawn.cc node/commands.cc node/pod_commands.cc command/facts.cc)
 target_link_libraries(godwit_node PUBLIC godwit_command godwit_tuples zmq Threads::Threads)

@@ -96,55 +96,55 @@ bool read_unsigned(const msgpack::object& from, T& to) {
 }
 }  // namespace
 
-bool read(const msgpack::object& from, uint64_t& to) { return read_unsigned(from, to); }
-bool read(const msgpack::object& from, uint32_t& to) { return read_unsigned(from, to); }
-bool read(const msgpack::object& from, uint16_t& to) { return read_unsigned(from, to); }
+bool decode(const msgpack::object& from, uint64_t& to) { return read_unsigned(from, to); }
+bool decode(const msgpack::object& from, uint32_t& to) { return read_unsigned(from, to); }
+bool decode(const msgpack::object& from, uint16_t& to) { return read_unsigned(from, to); }
 
-bool read(const msgpack::object& from, int64_t& to) {
+bool decode(const msgpack::object& from, int64_t& to) {
   if (from.type != msgpack::type::NEGATIVE_INTEGER) return read_unsigned(from, to);
   to = from.via.i64;
   return true;
 }
 
-bool read(const msgpack::object& from, int& to) {
+bool decode(const msgpack::object& from, int& to) {
   int64_t wide = 0;
-  if (!read(from, wide) || wide != static_cast<int>(wide)) return false;
+  if (!decode(from, wide) || wide != static_cast<int>(wide)) return false;
   to = static_cast<int>(wide);
   return true;
 }
 
-bool read(const msgpack::object& from, bool& to) {
+bool decode(const msgpack::object& from, bool& to) {
   if (from.type != msgpack::type::BOOLEAN) return false;
   to = from.via.boolean;
   return true;
 }
 
-bool read(const msgpack::object& from, double& to) {
+bool decode(const msgpack::object& from, double& to) {
   if (from.type != msgpack::type::FLOAT64 && from.type != msgpack::type::FLOAT32) return false;
   to = from.via.f64;
   return true;
 }
 
-bool read(const msgpack::object& from, std::string_view& to) {
+bool decode(const msgpack::object& from, std::string_view& to) {
   if (from.type != msgpack::type::STR) return false;
   to = std::string_view(from.via.str.ptr, from.via.str.size);
   return true;
 }
 
-bool read(const msgpack::object& from, std::string& to) {
+bool decode(const msgpack::object& from, std::string& to) {
   std::string_view view;
-  if (!read(from, view)) return false;
+  if (!decode(from, view)) return false;
   to.assign(view);
   return true;
 }
 
-bool read(const msgpack::object& from, Bytes& to) {
+bool decode(const msgpack::object& from, Bytes& to) {
   if (from.type != msgpack::type::BIN) return false;
   to.data = std::string_view(from.via.bin.ptr, from.via.bin.size);
   return true;
 }
 
-bool read(const msgpack::object& from, msgpack::object& to) {
+bool decode(const msgpack::object& from, msgpack::object& to) {
   to = from;
   return true;
 }
@@ -153,7 +153,7 @@ const msgpack::object* Fields::find(std::string_view key) const {
   if (!is_map()) return nullptr;
   for (const auto& entry : std::span(object_.via.map.ptr, object_.via.map.size)) {
     std::string_view name;
-    if (read(entry.key, name) && name == key) return &entry.val;
+    if (decode(entry.key, name) && name == key) return &entry.val;
   }
   return nullptr;
 }

@@ -89,25 +89,25 @@ Packed pack_map(const T&... keys_and_values) {
   return packer.take();
 }
 
-bool read(const msgpack::object& from, uint64_t& to);
-bool read(const msgpack::object& from, int64_t& to);
-bool read(const msgpack::object& from, uint32_t& to);
-bool read(const msgpack::object& from, uint16_t& to);
-bool read(const msgpack::object& from, int& to);
-bool read(const msgpack::object& from, bool& to);
-bool read(const msgpack::object& from, double& to);
-bool read(const msgpack::object& from, std::string& to);       // str
-bool read(const msgpack::object& from, std::string_view& to);  // str; lives as long as `from`
-bool read(const msgpack::object& from, Bytes& to);             // bin; lives as long as `from`
-bool read(const msgpack::object& from, msgpack::object& to);   // anything
+bool decode(const msgpack::object& from, uint64_t& to);
+bool decode(const msgpack::object& from, int64_t& to);
+bool decode(const msgpack::object& from, uint32_t& to);
+bool decode(const msgpack::object& from, uint16_t& to);
+bool decode(const msgpack::object& from, int& to);
+bool decode(const msgpack::object& from, bool& to);
+bool decode(const msgpack::object& from, double& to);
+bool decode(const msgpack::object& from, std::string& to);       // str
+bool decode(const msgpack::object& from, std::string_view& to);  // str; lives as long as `from`
+bool decode(const msgpack::object& from, Bytes& to);             // bin; lives as long as `from`
+bool decode(const msgpack::object& from, msgpack::object& to);   // anything
 template <class T>
-bool read(const msgpack::object& from, std::vector<T>& to) {
+bool decode(const msgpack::object& from, std::vector<T>& to) {
   if (from.type != msgpack::type::ARRAY) return false;
   to.clear();
   to.reserve(from.via.array.size);
   for (const auto& element : std::span(from.via.array.ptr, from.via.array.size)) {
     T value{};
-    if (!read(element, value)) return false;
+    if (!decode(element, value)) return false;
     to.push_back(std::move(value));
   }
   return true;
@@ -124,7 +124,7 @@ class Fields {
   std::optional<T> get(std::string_view key) const {
     T value{};
     const msgpack::object* object = find(key);
-    if (!object || !read(*object, value)) return std::nullopt;
+    if (!object || !decode(*object, value)) return std::nullopt;
     return value;
   }
   template <class T>
@@ -137,7 +137,7 @@ class Fields {
   template <class T, class... Rest>
   std::optional<Error> need(const char* key, T& to, Rest&&... rest) const {
     const msgpack::object* object = find(key);
-    if (!object || !read(*object, to)) return bad_field(key);
+    if (!object || !decode(*object, to)) return bad_field(key);
     if constexpr (sizeof...(rest) > 0) return need(rest...);
     else return std::nullopt;
   }

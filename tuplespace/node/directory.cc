@@ -16,7 +16,7 @@ Outcome done() { return {0, "", pack(nullptr)}; }
 
 // The entries as msgpack maps: one list of fields each for writing and for reading.
 Packed pack_entry(const HostEntry& e) {
-  return pack_map("name", e.name, "address", e.address, "carrier", e.carrier, "number", e.number,
+  return pack_map("name", e.name, "address", e.address, "carrier", e.carrier, "home", e.home, "number", e.number,
                   "incarnation", e.incarnation, "present", e.present);
 }
 Packed pack_entry(const PodEntry& e) {
@@ -30,7 +30,7 @@ Packed pack_entry(const PublishedPort& e) {
   return pack_map("host", e.host, "address", e.address, "port", e.port, "pod", e.pod, "pod_port", e.pod_port);
 }
 bool read_entry(const Fields& f, HostEntry& e) {
-  return !f.need("name", e.name, "address", e.address, "carrier", e.carrier, "number", e.number,
+  return !f.need("name", e.name, "address", e.address, "carrier", e.carrier, "home", e.home, "number", e.number,
                  "incarnation", e.incarnation, "present", e.present);
 }
 bool read_entry(const Fields& f, PodEntry& e) {
@@ -165,12 +165,12 @@ std::vector<Applied> Directory::apply(uint64_t index, std::string_view batch) {
   std::vector<Applied> all;
   auto object = unpack(batch);
   std::vector<std::vector<msgpack::object>> commands;
-  if (!object || !read(object->get(), commands)) return all;
+  if (!object || !decode(object->get(), commands)) return all;
   for (const auto& parts : commands) {
     Command command;
     auto& id = command.id;
-    if (parts.size() != 5 || !read(parts[0], id.session) || !read(parts[1], id.sequence) ||
-        !read(parts[2], id.floor) || !read(parts[3], command.op))
+    if (parts.size() != 5 || !decode(parts[0], id.session) || !decode(parts[1], id.sequence) ||
+        !decode(parts[2], id.floor) || !decode(parts[3], command.op))
       continue;
     command.args = parts[4];
     all.push_back({id, run_once(command)});
@@ -217,22 +217,41 @@ void Directory::drop_sessions_of(const std::string& host) {
   std::erase_if(state_.sessions, [&](const auto& entry) { return entry.second.host == host; });
 }
 
-// A host is its number, which its home keeps; the name is what users call it.
+bool Directory::has_pods(const std::string& host) const {
+  return std::any_of(state_.pods.begin(), state_.pods.end(),
+                     [&](const auto& pod) { return pod.second.host == host; });
+}
+
+// A home that comes back under another name takes the old one off the list.
+std::optional<Outcome> Directory::drop_former_name(const HostEntry& host) {
+  for (auto& [name, other] : state_.hosts) {
+    if (other.home != host.home && other.number == host.number)
+      return refused(EADDRINUSE, "the host number belongs to " + name);
+    if (other.home != host.home || name == host.name) continue;
+    if (has_pods(name)) return refused(EBUSY, "this host has pods as " + name + "; start it with --host-name " + name);
+    Change change;
+    change.host.before = other;
+    drop_sessions_of(name);
+    state_.hosts.erase(name);
+    tell(change);
+    return std::nullopt;
+  }
+  return std::nullopt;
+}
+
 Outcome Directory::join(const Command& command) {
   HostEntry host;
   if (!read_entry(command.fields(), host) || !is_valid_name(host.name) || host.number == 0 ||
       host.number >= 1u << 24 || host.incarnation != command.id.session)
     return refused(EINVAL, "a host's entry is malformed");
   host.present = true;
-  const HostEntry* same_number = host_by_number(host.number);
-  if (same_number && same_number->name != host.name)
-    return refused(EADDRINUSE, "the host number belongs to " + same_number->name);
-  auto& slot = state_.hosts[host.name];
-  if (slot.number != 0 && slot.number != host.number)
+  auto known = state_.hosts.find(host.name);
+  if (known != state_.hosts.end() && known->second.home != host.home)
     return refused(EEXIST, "the community has another host named " + host.name + "; give --host-name another");
+  if (auto refusal = drop_former_name(host)) return *refusal;
   Change change;
-  if (slot.number != 0) change.host.before = slot;
-  change.host.after = slot = host;
+  if (known != state_.hosts.end()) change.host.before = known->second;
+  change.host.after = state_.hosts[host.name] = host;
   drop_sessions_of(host.name);
   state_.sessions[command.id.session].host = host.name;
   tell(change);
@@ -244,9 +263,7 @@ Outcome Directory::leave(const Command& command) {
   if (found == state_.hosts.end()) return refused(ENXIO, "no such host; see godwit hosts");
   Change change;
   change.host.before = found->second;
-  bool has_pods = std::any_of(state_.pods.begin(), state_.pods.end(),
-                              [&](const auto& pod) { return pod.second.host == found->first; });
-  if (has_pods) {
+  if (has_pods(found->first)) {
     found->second.present = false;
     change.host.after = found->second;
   } else {
@@ -469,15 +486,15 @@ Result<Directory::State> Directory::read_state(std::string_view snapshot) {
     uint64_t id = 0;
     Session session;
     std::vector<std::vector<msgpack::object>> outcomes;
-    if (parts.size() != 4 || !read(parts[0], id) || !read(parts[1], session.host) ||
-        !read(parts[2], session.floor) || !read(parts[3], outcomes))
+    if (parts.size() != 4 || !decode(parts[0], id) || !decode(parts[1], session.host) ||
+        !decode(parts[2], session.floor) || !decode(parts[3], outcomes))
       return damaged;
     for (const auto& fields : outcomes) {
       uint64_t sequence = 0;
       Outcome outcome;
       Bytes result;
-      if (fields.size() != 4 || !read(fields[0], sequence) || !read(fields[1], outcome.code) ||
-          !read(fields[2], outcome.what) || !read(fields[3], result))
+      if (fields.size() != 4 || !decode(fields[0], sequence) || !decode(fields[1], outcome.code) ||
+          !decode(fields[2], outcome.what) || !decode(fields[3], result))
         return damaged;
       outcome.result = result.data;
       session.outcomes[sequence] = std::move(outcome);

@@ -23,7 +23,8 @@ struct HostEntry {
   std::string name;
   std::string address;       // A:P of its node
   std::string carrier;       // A:P of its carrier of stream bytes; may be empty
-  uint32_t number = 0;       // 24 bits, unique in the community, never 0; the same for the home's life
+  uint64_t home = 0;         // random, made with its GODWIT_HOME: who it really is
+  uint32_t number = 0;       // 24 bits, unique in the community, never 0
   uint64_t incarnation = 0;  // random, new at each start of the node; the session of its commands
   bool present = true;       // false: it left in good order
   bool operator==(const HostEntry&) const = default;
@@ -75,6 +76,8 @@ struct DirectoryCommand {
   std::string op;
   Packed args;
 };
+/// Errors: EEXIST, another home has the name; EADDRINUSE, another home has the number; EBUSY, it has pods
+/// under its former name.
 DirectoryCommand host_joined(const HostEntry& host);
 /// The host goes from the directory, or if it still has pods, is marked as not present.
 DirectoryCommand host_left(const std::string& name);
@@ -83,7 +86,7 @@ DirectoryCommand host_left(const std::string& name);
 DirectoryCommand pod_created(const std::string& name, const std::string& hint, const std::string& host,
                              const std::string& virtual_host, uint64_t id = 0);
 /// Compare-and-swap: from (pod, expected_epoch) to (host, expected_epoch + 1). Outcome: the pod's entry.
-/// Refused with resource_unavailable_try_again's cousin `operation_canceled` if the epoch is another.
+/// operation_canceled if the epoch is another by now.
 DirectoryCommand pod_moved(uint64_t pod, uint64_t expected_epoch, const std::string& host);
 /// Takes its listeners and published ports along. Fenced by the epoch as pod_moved is.
 DirectoryCommand pod_ended(uint64_t pod, uint64_t epoch);
@@ -173,6 +176,8 @@ class Directory {
   Outcome withdraw(const Command& command);
   Outcome do_nothing(const Command& command);
   void drop_sessions_of(const std::string& host);
+  bool has_pods(const std::string& host) const;
+  std::optional<Outcome> drop_former_name(const HostEntry& host);
   std::string free_name(const std::string& hint) const;
   bool virtual_host_taken(const std::string& name) const;
   std::optional<uint32_t> free_address();

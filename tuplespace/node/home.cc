@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pwd.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -83,13 +82,39 @@ Result<std::string> Home::folder(std::string_view name) const {
   return path;
 }
 
+namespace {
+struct flock whole_file() {
+  struct flock whole{};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  return whole;
+}
+}  // namespace
+
 Result<std::optional<UniqueFd>> Home::try_lock(std::string_view name) const {
   std::string path = file(name);
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd.valid()) return errno_error("opening " + path);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return std::optional(std::move(fd));
-  if (errno == EWOULDBLOCK) return std::optional<UniqueFd>();
+  struct flock whole = whole_file();
+  if (fcntl(fd.get(), F_OFD_SETLK, &whole) == 0) return std::optional(std::move(fd));
+  if (errno == EAGAIN || errno == EACCES) return std::optional<UniqueFd>();
   return errno_error("locking " + path);
+}
+
+Result<UniqueFd> Home::wait_lock(std::string_view name) const {
+  std::string path = file(name);
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return errno_error("opening " + path);
+  struct flock whole = whole_file();
+  while (fcntl(fd.get(), F_OFD_SETLKW, &whole) != 0)
+    if (errno != EINTR) return errno_error("locking " + path);
+  return fd;
+}
+
+bool Home::is_locked(std::string_view name) const {
+  UniqueFd fd(::open(file(name).c_str(), O_RDWR | O_CLOEXEC));
+  struct flock whole = whole_file();
+  return fd.valid() && fcntl(fd.get(), F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
 }
 
 namespace {
@@ -112,8 +137,8 @@ Result<CommunityKey> parse_key(const std::string& text, const std::string& path)
 // Under a lock, so that two first users agree.
 Result<CommunityKey> Home::community_key() const {
   std::string path = file("community.key");
-  UniqueFd lock(::open(file("key.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock.valid() || flock(lock.get(), LOCK_EX) != 0) return errno_error("locking " + file("key.lock"));
+  auto lock = wait_lock("key.lock");
+  if (!lock) return lock.error();
   auto text = read_file(path, 4096);
   if (text) {
     chmod(path.c_str(), 0600);  // it was perhaps copied with a looser mode
@@ -141,6 +166,7 @@ Result<NodeSettings> Home::settings() const {
   out.listen = fields.get_or<std::string>("listen", "");
   out.join = fields.get_or<std::string>("join", "");
   out.community = fields.get_or<uint64_t>("community", 0);
+  out.home = fields.get_or<uint64_t>("home", 0);
   out.host_number = fields.get_or<uint32_t>("host_number", 0);
   return out;
 }
@@ -148,13 +174,12 @@ Result<NodeSettings> Home::settings() const {
 Result<void> Home::save(const NodeSettings& s) const {
   return replace_file(file("node.conf"),
                       pack_map("host_name", s.host_name, "listen", s.listen, "join", s.join, "community",
-                               s.community, "host_number", s.host_number),
+                               s.community, "home", s.home, "host_number", s.host_number),
                       Durable::kYes);
 }
 
 std::optional<int> Home::running_node() const {
-  auto lock = try_lock("node.lock");
-  if (!lock || lock->has_value()) return std::nullopt;
+  if (!is_locked("node.lock")) return std::nullopt;
   auto text = read_file(file("node.pid"), 64);
   if (!text) return std::nullopt;
   int pid = 0;

@@ -2,7 +2,7 @@
 //
 // What must stay true: the folder is 0700 and ours, everything in it 0600 (sub-folders 0700); a folder
 // of another user is refused. node.lock is held by the one node that serves this home, keeper.lock by
-// its keeper: an flock, so it ends with its holder. Socket names in the folder go through socket_path,
+// its keeper: a lock of the open file, so it ends with its holder. Socket names in the folder go through socket_path,
 // because a home's path may be longer than a socket address can hold.
 #pragma once
 #include <optional>
@@ -26,6 +26,7 @@ struct NodeSettings {
   std::string listen;         // A:P as last bound
   std::string join;           // A:P; empty: this is the community's first node
   uint64_t community = 0;     // random, made by the first node; 0: none yet
+  uint64_t home = 0;          // random, who this home is
   uint32_t host_number = 0;   // random, 24 bits
 };
 
@@ -49,6 +50,8 @@ class Home {
 
   /// The lock called `name`, or nullopt if another process holds it.
   Result<std::optional<UniqueFd>> try_lock(std::string_view name) const;
+  Result<UniqueFd> wait_lock(std::string_view name) const;
+  bool is_locked(std::string_view name) const;  // asks without taking it
   /// node.pid's content if a node holds the lock.
   std::optional<int> running_node() const;
 

@@ -15,7 +15,7 @@ Error error_from(const msgpack::object& object) {
   std::vector<msgpack::object> parts;
   int code = 0;
   std::string what;
-  if (!read(object, parts) || parts.size() != 2 || !read(parts[0], code) || !read(parts[1], what))
+  if (!decode(object, parts) || parts.size() != 2 || !decode(parts[0], code) || !decode(parts[1], what))
     return make_error(std::errc::bad_message, "the node answered with a malformed error");
   return Error{std::error_code(code, std::generic_category()), what};
 }
@@ -40,7 +40,7 @@ void send_to(Socket& socket, const std::string& identity, const Packed& body) {
 
 bool read_id(const msgpack::object& object, CallId& id) {
   std::vector<uint64_t> parts;
-  if (!read(object, parts) || parts.size() < 2) return false;
+  if (!decode(object, parts) || parts.size() < 2) return false;
   id = {parts[0], parts[1]};
   return true;
 }
@@ -66,8 +66,8 @@ std::optional<Response> parse_response(const Frames& frames) {
   std::vector<msgpack::object> parts;
   int kind = 0;
   Response out;
-  if (!object || !read(object->get(), parts) || parts.size() < 2) return std::nullopt;
-  if (!read(parts[0], kind) || !read_id(parts[1], out.id)) return std::nullopt;
+  if (!object || !decode(object->get(), parts) || parts.size() < 2) return std::nullopt;
+  if (!decode(parts[0], kind) || !read_id(parts[1], out.id)) return std::nullopt;
   if (kind == static_cast<int>(MessageKind::kWorking)) return out.working = true, std::move(out);
   if (kind != static_cast<int>(MessageKind::kResponse) || parts.size() != 4) return std::nullopt;
   if (!parts[2].is_nil()) {
@@ -124,9 +124,9 @@ void RpcServer::on_message(Socket& socket, Frames frames) {
   std::vector<uint64_t> id;
   Request request{};
   int kind = -1;
-  if (!object || !read(object->get(), parts) || parts.size() != 4 || !read(parts[0], kind) ||
-      kind != static_cast<int>(MessageKind::kRequest) || !read(parts[1], id) || id.size() != 3 ||
-      !read(parts[2], request.method))
+  if (!object || !decode(object->get(), parts) || parts.size() != 4 || !decode(parts[0], kind) ||
+      kind != static_cast<int>(MessageKind::kRequest) || !decode(parts[1], id) || id.size() != 3 ||
+      !decode(parts[2], request.method))
     return send_to(socket, frames[0],
                    pack_response({}, make_error(std::errc::bad_message, "malformed request")));
   request.id = {id[0], id[1]};
@@ -177,6 +177,16 @@ void RpcServer::run(Method& method, Socket& socket, const std::string& identity,
   invoke(method, request.params, Reply([self, key, retry](Result<Packed> result) {
            if (auto server = self.lock()) (*server)->answered(key, retry, std::move(result));
          }));
+  tell_working(key);
+}
+
+// A caller that hears at once that its request is here does not look for another way to us.
+void RpcServer::tell_working(Key key) {
+  auto session = sessions_.find(key.session);
+  if (session == sessions_.end()) return;
+  auto entry = session->second.entries.find(key.sequence);
+  if (entry == session->second.entries.end() || !entry->second.response.empty()) return;
+  send_to(*entry->second.socket, entry->second.identity, pack_working({key.session, key.sequence}));
 }
 
 // The catch is for a handler that lets msgpack's own conversions throw; ours do not.

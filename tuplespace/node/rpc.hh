@@ -83,6 +83,7 @@ class RpcServer {
   void answered(Key key, Retry retry, Result<Packed> result);
   void raise_floor(Session& session, uint64_t floor);
   bool answer_retry(Session& session, Socket& socket, const std::string& identity, const Request& request);
+  void tell_working(Key key);
   void forget_old_sessions();
   void invoke(Method& method, const msgpack::object& params, Reply reply);
 

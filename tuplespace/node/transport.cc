@@ -48,6 +48,7 @@ Socket::~Socket() = default;
 
 Result<std::string> Socket::bind(const std::string& endpoint) {
   try {
+    if (endpoint.find('[') != std::string::npos) body_->socket.set(zmq::sockopt::ipv6, true);
     body_->socket.bind(endpoint);
     return body_->socket.get(zmq::sockopt::last_endpoint);
   } catch (const zmq::error_t& error) {
@@ -57,6 +58,7 @@ Result<std::string> Socket::bind(const std::string& endpoint) {
 
 Result<void> Socket::connect(const std::string& endpoint) {
   try {
+    if (endpoint.find('[') != std::string::npos) body_->socket.set(zmq::sockopt::ipv6, true);
     body_->socket.connect(endpoint);
     return {};
   } catch (const zmq::error_t& error) {

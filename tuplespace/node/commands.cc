@@ -1,0 +1,234 @@
+#include "tuplespace/node/commands.hh"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+
+#include "tuplespace/command/facts.hh"
+#include "tuplespace/fault.hh"
+#include "tuplespace/node/client.hh"
+#include "tuplespace/node/keeper.hh"
+#include "tuplespace/node/node.hh"
+#include "tuplespace/node/spawn.hh"
+#include "tuplespace/posix/file.hh"
+
+namespace godwit {
+namespace {
+
+// ---- godwit node
+
+constexpr std::string_view kNodeUsage =
+    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--foreground]
+       godwit node --stop
+
+Runs the daemon of this host, in the background unless --foreground. Prints "ready H A:P" once it
+serves. Other commands start it by themselves on a single host; start it by hand to join hosts.
+
+   --host-name H   what this host is called in the community (default: the machine's name)
+   --listen A:P    where the nodes of other hosts reach this one; P may be 0 (default: loopback only)
+   --join A:P      enter the community of the node at A:P; copy its community.key to this host's
+                   GODWIT_HOME first
+   --foreground    stay in the foreground; SIGTERM leaves
+   --stop          the node leaves; programs that run in pods go on, and a node started later takes
+                   them up again
+
+The three settings are remembered: a node started without them comes back as it was.
+)";
+
+int stop_signal_fd = -1;  // written by the signal handler
+
+void on_stop_signal(int) {
+  int saved = errno;
+  uint64_t one = 1;
+  [[maybe_unused]] auto written = write(stop_signal_fd, &one, sizeof one);
+  errno = saved;
+}
+
+void handle_signals(Node& node) {
+  stop_signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  GODWIT_CHECK(node.loop().add_fd(stop_signal_fd, EPOLLIN, [&node](uint32_t) {
+    uint64_t count = 0;
+    [[maybe_unused]] auto got = read(stop_signal_fd, &count, sizeof count);
+    std::printf("%s\n", node.farewell().c_str());
+    std::fflush(stdout);
+    node.leave();
+  }));
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+// What the starter hears: one line, and the exit status that goes with it.
+using Report = std::function<void(int status, const std::string& line)>;
+
+int serve(const Home& home, const NodeOptions& options, const Report& report) {
+  umask(0077);
+  auto node = Node::create(home, options);
+  if (!node) return report(exit_status(node.error()), describe(node.error())), exit_status(node.error());
+  handle_signals(**node);
+  for (auto room : node_rooms()) room(**node);
+  int status = kDone;
+  (*node)->start([&](Result<void> started) {
+    if (started) return report(kDone, "ready " + (*node)->host_name() + " " + (*node)->address());
+    status = exit_status(started.error());
+    report(status, describe(started.error()));
+    (*node)->loop().stop();
+  });
+  if (status == kDone) (*node)->loop().run();
+  return status;
+}
+
+int serve_in_foreground(const Home& home, const NodeOptions& options) {
+  return serve(home, options, [](int status, const std::string& line) {
+    if (status != kDone) fail("node", status, line);
+    else std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  });
+}
+
+// The report comes through a pipe as "STATUS LINE"; a daemon that dies before has sent nothing.
+int relay_report(int from) {
+  std::string text;
+  char buffer[4096];
+  for (ssize_t got; (got = read(from, buffer, sizeof buffer)) != 0;) {
+    if (got > 0) text.append(buffer, static_cast<size_t>(got));
+    else if (errno != EINTR) break;
+  }
+  size_t space = text.find(' ');
+  if (space == std::string::npos) return fail("node", kBroken, "the node died while starting; see node.log in GODWIT_HOME");
+  int status = std::atoi(text.c_str());
+  std::string line = text.substr(space + 1);
+  if (status != kDone) return fail("node", status, line);
+  std::printf("%s\n", line.c_str());
+  return kDone;
+}
+
+int serve_in_background(const Home& home, const NodeOptions& options) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail("node", errno_error("making a pipe"));
+  pid_t child = fork();
+  if (child < 0) return fail("node", errno_error("starting the node"));
+  if (child == 0) {
+    if (fork() != 0) _exit(0);
+    int log = open(home.file("node.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    std::string path = home.path();  // its folder's descriptor goes with all others
+    become_daemon(ends[1], log);
+    auto own_home = Home::open_at(path);
+    if (!own_home) _exit(kBroken);
+    int status = serve(*own_home, options, [&](int status, const std::string& line) {
+      std::string text = std::to_string(status) + " " + line;
+      [[maybe_unused]] auto written = write_all(ends[1], text);
+      close(ends[1]);
+    });
+    std::fflush(stdout);
+    _exit(status);
+  }
+  close(ends[1]);
+  waitpid(child, nullptr, 0);
+  return relay_report(ends[0]);
+}
+
+bool wait_for_exit(int pidfd, int milliseconds) {
+  pollfd watched{pidfd, POLLIN, 0};
+  return poll(&watched, 1, milliseconds) == 1;
+}
+
+// Asked to leave by its socket, else by SIGTERM; done when its process is gone.
+int stop_node(const Home& home) {
+  auto pid = home.running_node();
+  if (!pid) return std::printf("no node is running\n"), kDone;
+  UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  auto client = NodeClient::connect(home);
+  std::string words = "left";
+  if (client) {
+    Answer answer = client->call("node.stop", pack_map(), std::chrono::seconds(5));
+    if (answer) decode(answer->get(), words);
+    else if (process.valid()) syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0);
+  }
+  if (process.valid() && !wait_for_exit(process.get(), 15'000))
+    return fail("node", kTimedOut, "the node, pid " + std::to_string(*pid) + ", does not leave; see node.log or kill it");
+  std::printf("%s\n", words.c_str());
+  return kDone;
+}
+
+int run_node(const Args& args) {
+  static constexpr std::array<OptionSpec, 5> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
+                                                        {"--join", Takes::kValue}, {"--foreground"}, {"--stop"}}};
+  auto options = Options::parse(args, kSpecs);
+  if (!options) return usage_error("node", options.error().what);
+  if (!options->words().empty()) return usage_error("node", "unexpected word '" + options->words()[0] + "'");
+  for (auto name : {"--listen", "--join"})
+    if (auto value = options->value(name); value && !parse_address(*value))
+      return usage_error("node", std::string(name) + " takes ADDRESS:PORT, not '" + *value + "'");
+  auto home = Home::open();
+  if (!home) return fail("node", home.error());
+  if (options->has("--stop")) return stop_node(*home);
+  NodeOptions wanted{options->value("--host-name").value_or(""), options->value("--listen").value_or(""),
+                     options->value("--join").value_or("")};
+  return options->has("--foreground") ? serve_in_foreground(*home, wanted) : serve_in_background(*home, wanted);
+}
+
+// ---- godwit hosts
+
+constexpr std::string_view kHostsUsage =
+    R"(usage: godwit hosts [--json]
+
+Lists the hosts of the community: name, the address of its node, how many pods it runs.
+)";
+
+int run_hosts(const Args& args) {
+  static constexpr std::array<OptionSpec, 1> kSpecs = {{{"--json"}}};
+  auto options = Options::parse(args, kSpecs);
+  if (!options) return usage_error("hosts", options.error().what);
+  return show_facts("hosts", "hosts", pack_map(), options->has("--json"), {"host", "address", "present", "pods", "this"});
+}
+
+// ---- hidden
+
+int run_keeper_command(const Args&) {
+  signal(SIGHUP, SIG_IGN);
+  signal(SIGINT, SIG_IGN);
+  auto home = Home::open();
+  if (!home) return fail("keeper", home.error());
+  auto done = run_keeper(*home);
+  return done ? kDone : fail("keeper", done.error());
+}
+
+constexpr std::string_view kFaultsUsage =
+    R"(usage: godwit faults
+
+Lists the points at which GODWIT_FAULT=POINT[:N][:kill|stop|error] can strike, for tests.
+)";
+
+int run_faults(const Args& args) {
+  if (!args.empty()) return usage_error("faults", "unexpected word '" + args[0] + "'");
+  std::vector<std::string_view> names = fault_points();
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (auto name : names) std::printf("%.*s\n", static_cast<int>(name.size()), name.data());
+  return kDone;
+}
+
+constexpr Command kCommands[] = {
+    {"node", "run or stop this host's daemon; join hosts to a community", kNodeUsage, run_node},
+    {"hosts", "list the hosts of the community", kHostsUsage, run_hosts},
+    {"keeper", "", "usage: godwit keeper\n\nHolds descriptors for the node, which starts it.\n", run_keeper_command},
+    {"faults", "", kFaultsUsage, run_faults},
+};
+
+}  // namespace
+
+std::span<const Command> node_commands() { return kCommands; }
+
+}  // namespace godwit

@@ -1,0 +1,130 @@
+// The daemon of one host: the loop, its peers, its copy of the directory, and what the rooms register.
+//
+// A room gives `void register_xyz(Node&)`; godwit.cc lists them. Registration happens before the node
+// joins its community: serve methods, hook on_start, on_stop and on_directory_change there. What must
+// stay true: everything of a Node is used in the loop's thread, but Loop::post.
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tuplespace/node/directory.hh"
+#include "tuplespace/node/home.hh"
+#include "tuplespace/node/loop.hh"
+#include "tuplespace/node/peers.hh"
+#include "tuplespace/node/pod_controller.hh"
+#include "tuplespace/node/replica.hh"
+#include "tuplespace/node/rpc.hh"
+#include "tuplespace/node/transport.hh"
+
+namespace godwit {
+
+struct NodeOptions {
+  std::string host_name;  // empty: as before, or the machine's
+  std::string listen;     // A:P; empty: as before, or loopback with a port of the kernel's choice
+  std::string join;       // A:P; empty: as before, or none: this is a community's first node
+};
+
+class Node {
+ public:
+  /// Takes the home's lock and binds. Fails with a sentence for the user.
+  static Result<std::unique_ptr<Node>> create(const Home& home, const NodeOptions& options);
+  ~Node();
+
+  // For the rooms, from their register function on.
+  Loop& loop() { return loop_; }
+  Transport& transport() { return *transport_; }  // sockets of their own, also for other threads
+  Peers& peers() { return *peers_; }
+  Replica& replica() { return *replica_; }  // submit, read_barrier
+  const Directory& directory() const { return replica_->directory(); }
+  const Home& home() const { return home_; }
+  const std::string& host_name() const { return self_.name; }
+  uint32_t host_number() const { return self_.number; }
+  const std::string& address() const { return self_.address; }  // A:P that peers use
+  /// The address part of address(): where to bind a carrier or a move's socket.
+  std::string listen_address() const;
+
+  void serve(std::string_view method, Handler handler, Retry retry = Retry::kRemembered) {
+    server_.serve(method, std::move(handler), retry);
+  }
+  void call(const std::string& host, std::string_view method, Packed params, AnswerCallback callback,
+            Deadline deadline) {
+    peers_->call(host, method, std::move(params), std::move(callback), deadline);
+  }
+  void submit(DirectoryCommand command, Replica::Submitted callback,
+              Deadline deadline = in_time(kSubmitPatience)) {
+    replica_->submit(std::move(command), std::move(callback), deadline);
+  }
+  /// After the host is in the directory. At a restart while the first node is away: with the directory
+  /// as last seen.
+  void on_start(std::function<void()> hook) { start_hooks_.push_back(std::move(hook)); }
+  void on_stop(std::function<void()> hook) { stop_hooks_.push_back(std::move(hook)); }
+  /// Every change after registration; what was recovered from disk before is in directory() at on_start.
+  void on_directory_change(Directory::Observer observer) { replica_->directory().on_change(std::move(observer)); }
+  /// Before on_start: goes into this host's entry.
+  void set_carrier_address(std::string address) { self_.carrier = std::move(address); }
+  void set_pod_controller(std::unique_ptr<PodController> controller) { pods_ = std::move(controller); }
+  PodController* pod_controller() { return pods_.get(); }
+
+  // For the command.
+  /// Joins, runs the hooks, then calls back: the node serves, or why it cannot.
+  void start(std::function<void(Result<void>)> callback);
+  /// Runs the stop hooks, tells the community, stops the loop.
+  void leave();
+  /// "left H; still running here: A, B"
+  std::string farewell() const;
+
+ private:
+  Node(const Home& home, UniqueFd lock) : home_(home), lock_(std::move(lock)) {}
+  Result<void> settle_identity(const NodeOptions& options);
+  Result<void> bind(const NodeOptions& options);
+  Result<void> bind_peers(const std::string& listen);
+  Result<void> open_transport();
+  Result<void> write_pid() const;
+  void serve_own_methods();
+  void serve_pod_methods();
+  std::optional<std::string> find_address(const std::string& host) const;
+
+  using Started = std::function<void(Result<void>)>;
+  void come_back(Started callback);
+  void greet(Started callback);
+  Result<void> adopt_community(uint64_t community, const std::string& first);
+  Result<bool> is_fresh() const;
+  void join(Started callback, Deadline deadline);
+  void rejoin_later();
+  void started(const Started& callback);
+  void announce();
+
+  void gather_pods(Reply reply);
+  void control_pod(const msgpack::object& params, Reply reply);
+  void control_local_pod(const msgpack::object& params, Reply reply);
+  void wait_for_end(const msgpack::object& params, Reply reply);
+
+  const Home& home_;
+  UniqueFd lock_;
+  NodeSettings settings_;
+  bool join_asked_ = false;  // --join was given
+  uint64_t first_of_ = 0;    // the community whose log this home has
+  HostEntry self_;
+  Loop loop_;
+  std::unique_ptr<Transport> transport_;
+  RpcServer server_;
+  std::unique_ptr<Socket> peer_router_, local_router_;
+  std::unique_ptr<SocketWatcher> peer_watcher_, local_watcher_;
+  std::unique_ptr<Peers> peers_;
+  std::unique_ptr<Replica> replica_;
+  std::unique_ptr<PodController> pods_;
+  std::map<std::string, std::string> announced_;  // addresses newer than the directory's, by host
+  std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
+  std::vector<std::function<void()>> start_hooks_, stop_hooks_;
+  bool leaving_ = false;
+};
+
+using RegisterRoom = void (*)(Node&);
+/// godwit.cc's list, before the command runs.
+void set_node_rooms(std::span<const RegisterRoom> rooms);
+std::span<const RegisterRoom> node_rooms();
+
+}  // namespace godwit

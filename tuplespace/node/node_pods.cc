@@ -1,0 +1,168 @@
+// The node's methods about pods: facts of all hosts in one answer, and signals and logs sent on to the
+// host that runs the pod.
+#include <memory>
+
+#include "tuplespace/node/node.hh"
+
+namespace godwit {
+namespace {
+
+constexpr auto kFactsPatience = std::chrono::seconds(2);  // a host that is away holds ps up no longer
+constexpr auto kControlPatience = std::chrono::seconds(30);
+constexpr uint64_t kMaxLogChunk = uint64_t{1} << 20;
+
+Error unknown_pod(const std::string& name) {
+  return make_error(std::errc::no_such_process, "no pod named " + name + "; see godwit ps");
+}
+
+Packed pack_facts(const PodFacts& f) {
+  return pack_map("pod", f.pod, "pid", f.pid, "state", f.state, "movable", f.movable, "reason", f.reason, "command",
+                  f.command, "connections", f.connections, "bytes_in", f.bytes_in, "bytes_out", f.bytes_out);
+}
+
+std::string dotted(uint32_t address) {
+  return std::to_string(address >> 24) + "." + std::to_string(address >> 16 & 255) + "." +
+         std::to_string(address >> 8 & 255) + "." + std::to_string(address & 255);
+}
+
+// The directory's word on a pod with its host's facts; a host that is silent leaves them unknown.
+Packed pack_row(const PodEntry& pod, const Fields& facts, bool reached) {
+  std::string state = facts.get_or<std::string>("state", reached ? "starting" : "unreachable");
+  std::string reason = facts.get_or<std::string>("reason", reached ? "" : "host " + pod.host + " does not answer");
+  return pack_map("pod", pod.name, "host", pod.host, "pid", facts.get_or<int>("pid", 0), "state", state, "epoch",
+                  pod.epoch, "movable", facts.get_or<bool>("movable", false), "reason", reason, "command",
+                  facts.get_or<std::vector<std::string>>("command", {}), "connections",
+                  facts.get_or<uint64_t>("connections", 0), "bytes_in", facts.get_or<uint64_t>("bytes_in", 0),
+                  "bytes_out", facts.get_or<uint64_t>("bytes_out", 0), "virtual_host", pod.virtual_host,
+                  "virtual_address", dotted(pod.virtual_address));
+}
+
+// One question to many hosts; `finish` runs when all have answered or their time is up.
+struct Gathering {
+  std::map<std::string, Answer> answers;  // by host
+  size_t missing = 0;
+  std::function<void(Gathering&)> finish;
+};
+
+void ask_all(Node& node, const std::vector<std::string>& hosts, std::string_view method, const Packed& params,
+             std::function<void(Gathering&)> finish) {
+  auto gathering = std::make_shared<Gathering>();
+  gathering->missing = hosts.size();
+  gathering->finish = std::move(finish);
+  if (hosts.empty()) return gathering->finish(*gathering);
+  for (const auto& host : hosts)
+    node.call(host, method, params, [gathering, host](Answer answer) {
+      gathering->answers.emplace(host, std::move(answer));
+      if (--gathering->missing == 0) gathering->finish(*gathering);
+    }, in_time(kFactsPatience));
+}
+
+std::vector<std::string> hosts_with_pods(const Directory& directory) {
+  std::map<std::string, bool> hosts;
+  for (const auto& [id, pod] : directory.pods()) hosts[pod.host] = true;
+  std::vector<std::string> names;
+  for (const auto& [name, ignored] : hosts) names.push_back(name);
+  return names;
+}
+
+}  // namespace
+
+void Node::serve_pod_methods() {
+  serve("pod.facts", [this](const auto&, Reply reply) {
+    if (!pods_) return reply.send(pack(std::vector<uint64_t>{}));
+    pods_->facts([reply](std::vector<PodFacts> all) {
+      Packer packer;
+      packer.array(all.size());
+      for (const auto& facts : all) packer.add(Raw{pack_facts(facts)});
+      reply.send(packer.take());
+    });
+  }, Retry::kRepeated);
+  serve("pod.connections", [this](const auto& params, Reply reply) {
+    if (!pods_) return reply.send(pack(std::vector<uint64_t>{}));
+    pods_->connections(Fields(params).get_or<bool>("pending", false), [reply](std::vector<Packed> all) {
+      Packer packer;
+      packer.array(all.size());
+      for (const auto& connection : all) packer.add(Raw{connection});
+      reply.send(packer.take());
+    });
+  }, Retry::kRepeated);
+  serve("pods", [this](const auto&, Reply reply) { gather_pods(reply); }, Retry::kRepeated);
+  serve("connections", [this](const auto& params, Reply reply) {
+    ask_all(*this, hosts_with_pods(directory()), "pod.connections", pack(params), [reply](Gathering& all) {
+      Packed rows;
+      uint32_t count = 0;
+      for (const auto& [host, answer] : all.answers) {
+        std::vector<msgpack::object> connections;
+        if (!answer || !decode(answer->get(), connections)) continue;
+        for (const auto& connection : connections) rows += pack(connection);
+        count += static_cast<uint32_t>(connections.size());
+      }
+      Packer packer;
+      reply.send(packer.array(count).add(Raw{rows}).take());
+    });
+  }, Retry::kRepeated);
+  serve("pod.control", [this](const auto& params, Reply reply) { control_local_pod(params, reply); });
+  serve("pods.control", [this](const auto& params, Reply reply) { control_pod(params, reply); });
+  serve("pods.wait", [this](const auto& params, Reply reply) { wait_for_end(params, reply); }, Retry::kRepeated);
+}
+
+void Node::gather_pods(Reply reply) {
+  ask_all(*this, hosts_with_pods(directory()), "pod.facts", pack_map(), [this, reply](Gathering& all) {
+    std::map<uint64_t, msgpack::object> facts;  // by pod
+    for (const auto& [host, answer] : all.answers) {
+      std::vector<msgpack::object> rows;
+      if (!answer || !decode(answer->get(), rows)) continue;
+      for (const auto& row : rows) facts[Fields(row).get_or<uint64_t>("pod", 0)] = row;
+    }
+    Packer packer;
+    packer.array(directory().pods().size());
+    for (const auto& [id, pod] : directory().pods()) {
+      auto answer = all.answers.find(pod.host);
+      bool reached = answer != all.answers.end() && answer->second.has_value();
+      packer.add(Raw{pack_row(pod, Fields(facts[id]), reached)});
+    }
+    reply.send(packer.take());
+  });
+}
+
+// Sent on to the pod's host. A pod that the directory no longer has may still have its log here.
+void Node::control_pod(const msgpack::object& params, Reply reply) {
+  std::string name;
+  if (auto bad = Fields(params).need("pod", name)) return reply.fail(*bad);
+  const PodEntry* pod = directory().pod_named(name);
+  bool wants_log = Fields(params).get_or<std::string>("verb", "") == "log";
+  if (!pod && !wants_log) return reply.fail(unknown_pod(name));
+  call(pod ? pod->host : self_.name, "pod.control", pack(params), [reply](Answer answer) {
+    if (answer) reply.send(pack(answer->get()));
+    else reply.fail(answer.error());
+  }, in_time(kControlPatience));
+}
+
+void Node::control_local_pod(const msgpack::object& params, Reply reply) {
+  Fields fields(params);
+  std::string name, verb;
+  if (auto bad = fields.need("pod", name, "verb", verb)) return reply.fail(*bad);
+  if (!pods_) return reply.fail(unknown_pod(name));
+  if (verb == "signal") {
+    int signo = 0;
+    if (auto bad = fields.need("signo", signo)) return reply.fail(*bad);
+    return pods_->signal(name, signo, [reply](Result<void> result) { reply.finish(std::move(result)); });
+  }
+  if (verb != "log") return reply.fail(make_error(std::errc::invalid_argument, "unknown verb '" + verb + "'"));
+  uint64_t limit = std::min(fields.get_or<uint64_t>("limit", kMaxLogChunk), kMaxLogChunk);
+  pods_->log(name, fields.get_or<uint64_t>("offset", 0), limit, fields.get_or<bool>("wait", false),
+             [reply](Result<PodLog> log) {
+               if (!log) return reply.fail(log.error());
+               reply.send(pack_map("data", Bytes{log->data}, "next", log->next, "ended", log->ended));
+             });
+}
+
+void Node::wait_for_end(const msgpack::object& params, Reply reply) {
+  std::string name;
+  if (auto bad = Fields(params).need("pod", name)) return reply.fail(*bad);
+  const PodEntry* pod = directory().pod_named(name);
+  if (!pod) return reply.done();
+  ends_.emplace(pod->id, reply);
+}
+
+}  // namespace godwit

@@ -1,0 +1,53 @@
+#include "tuplespace/node/spawn.hh"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace godwit {
+namespace {
+
+void default_signals() {
+  for (int signo = 1; signo < NSIG; ++signo) signal(signo, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+}  // namespace
+
+void become_daemon(int keep, int log) {
+  default_signals();
+  setsid();
+  if (chdir("/") != 0) _exit(125);
+  int null = open("/dev/null", O_RDWR);
+  dup2(null, 0);
+  dup2(log >= 0 ? log : null, 1);
+  dup2(log >= 0 ? log : null, 2);
+  if (keep < 3) {
+    close_range(3, ~0U, 0);
+    return;
+  }
+  if (keep > 3) close_range(3, static_cast<unsigned>(keep) - 1, 0);
+  close_range(static_cast<unsigned>(keep) + 1, ~0U, 0);
+}
+
+// Twice forked, so that init adopts it. Between fork and exec only calls that are safe there.
+Result<void> spawn_detached(const std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  pid_t child = fork();
+  if (child < 0) return errno_error("starting godwit " + words.back());
+  if (child == 0) {
+    if (fork() != 0) _exit(0);
+    become_daemon(-1, -1);
+    execv("/proc/self/exe", argv.data());
+    _exit(127);
+  }
+  while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}
+  return {};
+}
+
+}  // namespace godwit

@@ -1,0 +1,19 @@
+// Processes of our own executable that must not be tied to whoever started them: node and keeper.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "tuplespace/posix/unique_fd.hh"
+#include "tuplespace/result.hh"
+
+namespace godwit {
+
+/// Runs this executable with these words (the first is argv[0]) as nobody's child, in a session of its
+/// own, with no descriptor but /dev/null as 0, 1 and 2, default signals, and / as its folder. Does not
+/// wait for it. Safe in a process with threads.
+Result<void> spawn_detached(const std::vector<std::string>& words);
+
+/// In a forked child: makes it a daemon's process. `keep` stays open, 0 becomes /dev/null, 1 and 2 `log`.
+void become_daemon(int keep, int log);
+
+}  // namespace godwit
