@@ -167,6 +167,8 @@ long set_option(Handle& handle, int level, int name, const void* value, socklen_
   return level == IPPROTO_TCP || level == IPPROTO_IP || level == IPPROTO_IPV6 ? -ENOPROTOOPT : -EOPNOTSUPP;
 }
 
+bool v6_only(const End& end) { return end.options >> row_of(kFlags, IPPROTO_IPV6, IPV6_V6ONLY) & 1; }
+
 void apply_options(End& end, int fd) {
   for (size_t i = 0; i < sizeof kFlags / sizeof *kFlags; ++i) {
     int one = 1;

@@ -8,6 +8,9 @@ namespace godwit::wrapper {
 long get_option(Handle& handle, int level, int name, void* value, socklen_t* length);
 long set_option(Handle& handle, int level, int name, const void* value, socklen_t length);
 
+/// IPV6_V6ONLY.
+bool v6_only(const shared::End& end);
+
 /// Gives a kernel socket what was set on the virtual one that it replaces.
 void apply_options(shared::End& end, int fd);
 

@@ -153,10 +153,28 @@ bool drop_stale_listener(Thread& self, const Address& address) {
   return true;
 }
 
+// Whether a socket of the other family has the port already, where one of the two is for both families.
+bool taken_for_both(Thread& self, Handle& handle, const Address& bound) {
+  if (bound.port == 0 || !shared::is_wildcard(bound)) return false;
+  Address other{};
+  other.family = bound.family == AF_INET ? AF_INET6 : AF_INET;
+  other.port = bound.port;
+  Section section(self);
+  shared::Listener found;
+  if (!shared::find_listener(self.segment, other, &found) || found.family != other.family) return false;
+  if (bound.family == AF_INET6) return !v6_only(handle.end());
+  return found.socket && !v6_only(self.segment.at<Socket>(found.socket)->ends[0]);
+}
+
 long enter_address(Thread& self, Handle& handle, Address address) {
   Socket& socket = handle.socket();
   uint64_t id = 0;
   Address bound = unmapped(address);
+  if (taken_for_both(self, handle, bound)) {
+    Address other = bound;
+    other.family = bound.family == AF_INET ? AF_INET6 : AF_INET;
+    if (!drop_stale_listener(self, other)) return -EADDRINUSE;
+  }
   int result = shared::add_listener(self, socket, &bound, handle.end().pod, &id);
   if (result == -EADDRINUSE && drop_stale_listener(self, bound))
     result = shared::add_listener(self, socket, &bound, handle.end().pod, &id);
@@ -171,6 +189,15 @@ long enter_address(Thread& self, Handle& handle, Address address) {
     return -error;
   }
   return 0;
+}
+
+// The table of listeners has changed: the node, if there is one, tells the community.
+void tell_node() {
+  int fd = libc().socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return;
+  UnixAddress node(shared::node_name(segment));
+  libc().sendto(fd, "", 1, MSG_NOSIGNAL, node.data(), node.length);
+  libc().close(fd);
 }
 
 // A placeholder that was bound for bind(2) cannot get the name of a connection: another takes its place.
@@ -221,6 +248,32 @@ long connect_outside(Handle& handle, const sockaddr* address, socklen_t length) 
   }
   libc().close(fresh);
   return result;
+}
+
+// Whether the address is one of this host: then it can be bound.
+bool is_own_address(const Address& address) {
+  int fd = libc().socket(address.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  sockaddr_in6 own;
+  socklen_t length = sizeof own;
+  Address any_port = address;
+  any_port.port = 0;
+  write_address(any_port, address.family, reinterpret_cast<sockaddr*>(&own), &length);
+  bool bound = libc().bind(fd, reinterpret_cast<sockaddr*>(&own), length) == 0;
+  libc().close(fd);
+  return bound;
+}
+
+bool look_up(Thread& self, const Address& to, shared::Listener* listener) {
+  {
+    Section section(self);
+    if (shared::find_listener(self.segment, to, listener)) return true;
+  }
+  if (shared::is_loopback(to) || shared::is_wildcard(to) || !is_own_address(to)) return false;
+  Address here = loopback(to.family);
+  here.port = to.port;
+  Section section(self);
+  return shared::find_listener(self.segment, here, listener);
 }
 
 void prepare_connection(Thread& self, Socket& socket, const shared::Listener& listener, const Address& to) {
@@ -355,6 +408,7 @@ long listen_socket(Handle& handle, int backlog) {
   if (state == SocketState::kListening) return 0;
   if (libc().listen(handle.fd(), 4096) != 0) return -errno;
   socket.state.store(SocketState::kListening, std::memory_order_release);
+  tell_node();
   NativeWatch watches[shared::kWatches];
   watch_natively(watches, stop_watching(handle, watches));
   return 0;
@@ -373,10 +427,7 @@ long connect_socket(Handle& handle, const sockaddr* address, socklen_t length) {
   if (long e = read_address(socket.family, address, length, &to)) return e;
   for (;;) {
     shared::Listener listener;
-    {
-      Section section(*t);
-      if (!shared::find_listener(t->segment, unmapped(to), &listener)) break;
-    }
+    if (!look_up(*t, unmapped(to), &listener)) break;
     long result = connect_inside(*t, handle, listener, to);
     if (result == 0) return connected_now(handle);
     if (result < 0) return result;
