@@ -315,7 +315,7 @@ std::string Node::farewell() const {
 
 void Node::leave() {
   if (std::exchange(leaving_, true)) return;
-  for (auto& hook : stop_hooks_) hook();
+  for (auto hook = stop_hooks_.rbegin(); hook != stop_hooks_.rend(); ++hook) (*hook)();  // rooms build on earlier ones
   replica_->save();
   submit(host_left(self_.name), [this](Result<Packed>) {
     replica_->save();

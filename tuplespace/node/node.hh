@@ -15,6 +15,7 @@
 #include "tuplespace/node/loop.hh"
 #include "tuplespace/node/peers.hh"
 #include "tuplespace/node/pod_controller.hh"
+#include "tuplespace/node/pod_host.hh"
 #include "tuplespace/node/replica.hh"
 #include "tuplespace/node/rpc.hh"
 #include "tuplespace/node/transport.hh"
@@ -67,6 +68,8 @@ class Node {
   void set_carrier_address(std::string address) { self_.carrier = std::move(address); }
   void set_pod_controller(std::unique_ptr<PodController> controller) { pods_ = std::move(controller); }
   PodController* pod_controller() { return pods_.get(); }
+  void set_pod_host(std::unique_ptr<PodHost> host) { pod_host_ = std::move(host); }
+  PodHost* pod_host() { return pod_host_.get(); }
 
   // For the command.
   /// Joins, runs the hooks, then calls back: the node serves, or why it cannot.
@@ -116,6 +119,7 @@ class Node {
   std::unique_ptr<Peers> peers_;
   std::unique_ptr<Replica> replica_;
   std::unique_ptr<PodController> pods_;
+  std::unique_ptr<PodHost> pod_host_;
   std::map<std::string, std::string> announced_;  // addresses newer than the directory's, by host
   std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
   std::vector<std::function<void()>> start_hooks_, stop_hooks_;

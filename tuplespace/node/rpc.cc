@@ -80,6 +80,8 @@ std::optional<Response> parse_response(const Frames& frames) {
 }
 
 struct Reply::State {
+  explicit State(Sink s) : sink(std::move(s)) {}
+  State(const State&) = delete;
   Sink sink;
   bool answered = false;
   void answer(Result<Packed> result) {
@@ -91,7 +93,7 @@ struct Reply::State {
   ~State() { answer(make_error(std::errc::io_error, "the request was dropped without an answer")); }
 };
 
-Reply::Reply(Sink sink) : state_(std::make_shared<State>(State{std::move(sink)})) {}
+Reply::Reply(Sink sink) : state_(std::make_shared<State>(std::move(sink))) {}
 void Reply::send(Packed result) const { state_->answer(std::move(result)); }
 void Reply::fail(Error error) const { state_->answer(std::move(error)); }
 bool Reply::answered() const { return state_->answered; }

@@ -19,11 +19,15 @@ struct WatchEntry {
   uint32_t generation; // of the socket, to notice a piece that was freed and taken again
 };
 
+inline constexpr uint32_t kEntriesPerPage = kPage / sizeof(WatchEntry);
+
 struct alignas(kPage) Set {
   std::atomic<uint32_t> armed;   // generation << 1 | somebody sleeps in epoll_wait
   std::atomic<uint32_t> inside;  // sleepers
   std::atomic<uint32_t> lock;    // an end lock (end_lock.hh): one harvests at a time
   uint32_t cursor;               // where the next harvest begins, for fairness
+  std::atomic<uint32_t> entry_limit;  // entries from here on have no page yet and must not be touched
+  uint32_t unused;
   Offset offset;                 // of this piece in this host's segment
   uint64_t pod;
   alignas(64) std::atomic<uint64_t> summary[kSetSize / 4096];
@@ -40,7 +44,13 @@ int allocate_set(Thread& self, uint64_t pod, Offset* out);
 
 /// Makes entries[index] usable. The set is reached through any mapping. returns 0 or -ENOSPC.
 inline int reserve_entry(Set& set, uint32_t index) {
-  return reserve(&set.entries[index], sizeof(WatchEntry));
+  uint32_t limit = set.entry_limit.load();
+  if (index < limit) return 0;
+  uint32_t end = (index / kEntriesPerPage + 1) * kEntriesPerPage;
+  if (int e = reserve(&set.entries[limit], (end - limit) * sizeof(WatchEntry))) return e;
+  while (limit < end && !set.entry_limit.compare_exchange_weak(limit, end)) {
+  }
+  return 0;
 }
 
 inline void mark(Set& set, uint32_t index) {
