@@ -114,7 +114,7 @@ Result<std::string> pods_directory() {
 }
 
 bool valid_pod_name(const std::string& name) {
-  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-') return false;
+  if (name.empty() || name.size() > 63 || name[0] == '.' || name[0] == '-') return false;
   for (unsigned char c : name)
     if (!std::isalnum(c) && c != '.' && c != '_' && c != '-') return false;
   return true;

@@ -34,7 +34,7 @@ std::string percent_decode(const std::string& text);
 
 /// GODWIT_HOME/pods, created with mode 0700 if need be.
 Result<std::string> pods_directory();
-/// A name may be used as a file name: letters, digits, '.', '_', '-', not first '.' or '-', at most 64.
+/// A name may be used as a file name: letters, digits, '.', '_', '-', not first '.' or '-', at most 63.
 bool valid_pod_name(const std::string& name);
 /// Makes pods/NAME. With an empty name one is chosen from the program's. A directory that nobody looks
 /// after any more is cleared. errors: file_exists: a living pod has the name.
