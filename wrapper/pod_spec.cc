@@ -44,7 +44,7 @@ std::string stem(const std::string& program) {
   std::string name;
   for (char c : program.substr(program.rfind('/') + 1))
     name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' ? c : '_';
-  if (name.empty() || name[0] == '.' || name[0] == '-') name = "pod" + name;
+  if (name.empty() || !std::isalnum(static_cast<unsigned char>(name[0]))) name.insert(0, "pod");
   return name.substr(0, 48);
 }
 
@@ -114,7 +114,7 @@ Result<std::string> pods_directory() {
 }
 
 bool valid_pod_name(const std::string& name) {
-  if (name.empty() || name.size() > 63 || name[0] == '.' || name[0] == '-') return false;
+  if (name.empty() || name.size() > 63 || !std::isalnum(static_cast<unsigned char>(name[0]))) return false;
   for (unsigned char c : name)
     if (!std::isalnum(c) && c != '.' && c != '_' && c != '-') return false;
   return true;

@@ -283,7 +283,7 @@ void Supervisor::poll_once() {
   add(control_.get(), POLLIN);
   add(report_.get(), POLLIN);
   size_t started = add(started_.get(), POLLIN);
-  bool slow = throttled();
+  bool slow = throttled() || !announced_;  // kReady is the first that a client hears
   size_t out = add(slow ? -1 : pipes_.out_read[0].get(), POLLIN);
   size_t err = add(slow ? -1 : pipes_.out_read[1].get(), POLLIN);
   size_t in = add(input_.empty() ? -1 : pipes_.in_write.get(), POLLOUT);
@@ -343,6 +343,7 @@ void Supervisor::handle_report() {
     if (message.kind == InitReport::kEnded) {
       status_ = message.value;
       if (!announced_) handle_started();
+      if (exec_error_ || broken_) continue;
       for (int stream : {0, 1}) read_output(stream);
       broadcast(FrameKind::kExit, pack_i32(status_), false);
       for (Client& client : clients_) client.closing |= client.attached;
@@ -388,12 +389,7 @@ void Supervisor::failed(int status, const std::string& text) {
 void Supervisor::pod_ended() {
   pod_over_ = true;
   for (int stream : {0, 1}) {
-    while (pipes_.out_read[stream].valid()) {
-      size_t before = clients_.empty() ? 0 : 1;
-      (void)before;
-      read_output(stream);
-      // Every writer is gone, so the pipe ends with its last byte.
-    }
+    while (pipes_.out_read[stream].valid()) read_output(stream);  // every writer is gone: it ends with its last byte
   }
   FrameKind kind = departed_ ? FrameKind::kGone : FrameKind::kExit;
   for (Client& client : clients_)
