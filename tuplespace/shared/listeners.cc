@@ -21,8 +21,10 @@ bool same_host(const Address& a, const Address& b) {
 
 // The community is one machine as far as ports go: wildcard and loopback are its one common address.
 bool common(const Address& a) { return is_wildcard(a) || is_loopback(a); }
+// [::] and 0.0.0.0 may have a listener each, as servers with IPV6_V6ONLY do; who binds [::] for both families
+// looks for the other one himself.
 bool conflict(const Address& a, const Address& b) {
-  return a.port == b.port && ((common(a) && common(b)) || same_host(a, b));
+  return a.port == b.port && a.family == b.family && ((common(a) && common(b)) || same_host(a, b));
 }
 
 // The entries that are or were in use.
@@ -103,12 +105,15 @@ void remove_listener(Thread& self, uint64_t id) {
 }
 
 bool find_listener(const Segment& segment, const Address& address, Listener* out) {
-  for (Listener& l : Known{segment.header()}) {
-    if (l.state.load(std::memory_order_acquire) == ListenerState::kFree || l.port != address.port) continue;
-    Address bound = address_of(l);
-    if (!same_host(bound, address) && !(common(bound) && common(address))) continue;
-    memcpy(static_cast<void*>(out), &l, sizeof *out);
-    if (l.state.load(std::memory_order_acquire) != ListenerState::kFree && l.id == out->id) return true;
+  for (bool other_family : {false, true}) {
+    for (Listener& l : Known{segment.header()}) {
+      if (l.state.load(std::memory_order_acquire) == ListenerState::kFree || l.port != address.port) continue;
+      if ((l.family != address.family) != other_family) continue;
+      Address bound = address_of(l);
+      if (!same_host(bound, address) && !(common(bound) && common(address))) continue;
+      memcpy(static_cast<void*>(out), &l, sizeof *out);
+      if (l.state.load(std::memory_order_acquire) != ListenerState::kFree && l.id == out->id) return true;
+    }
   }
   return false;
 }

@@ -1,0 +1,65 @@
+// The conversation with a pod's supervisor over pods/NAME/control, an AF_UNIX stream socket of mode 0600.
+//
+// Frames: u32 length (little endian, of what follows), u8 kind, payload. A frame that is malformed or
+// too long ends that conversation and nothing else. Anybody may begin one at any time; a restarted node
+// finds its pods again by listing pods/*/control and asking each for its facts.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "tuplespace/result.hh"
+#include "tuplespace/posix/unique_fd.hh"
+
+namespace godwit::wrapper {
+
+inline constexpr uint32_t kMaxFrame = 1 << 20;
+
+enum class FrameKind : uint8_t {
+  // to the supervisor
+  kFacts = 'f',       // -> kFactsReply
+  kSignal = 's',      // i32 signal, u8 1: to the program's process group
+  kAttach = 'a',      // stdin comes from here, output, status and departure go here
+  kFollow = 'l',      // output goes here
+  kInput = 'i',       // bytes for stdin
+  kInputEnd = 'e',    // end of stdin
+  kCloseOutput = 'c', // u8 1 or 2: nobody reads this any more; the program gets SIGPIPE
+  kPipes = 'p',       // -> kPipesReply with copies of the supervisor's pipe ends: stdin's read end, stdin, stdout, stderr
+  kEnd = 'k',         // SIGKILL for the whole pod
+  kDeparted = 'd',    // the pod runs on another host now; payload is passed on to attached clients
+  // from the supervisor
+  kReady = 'R',       // the program runs; facts. With an arrival: the restoree's channel as SCM_RIGHTS
+  kFailed = 'F',      // i32 exit status for `godwit run`, text
+  kFactsReply = 'f' | 0x80,
+  kOutput = 'o',      // stdout bytes
+  kError = 'O',       // stderr bytes
+  kExit = 'x',        // i32 wait status; the conversation ends
+  kGone = 'D',        // departed; payload as given with kDeparted
+  kPipesReply = 'p' | 0x80,
+};
+
+std::string frame(FrameKind kind, const std::string& payload);
+
+/// Takes one whole frame off the front of `buffer`.
+/// returns 1 taken, 0 more bytes are needed, -1 malformed.
+int take_frame(std::string& buffer, FrameKind* kind, std::string* payload);
+
+/// Connects to a living supervisor. directory: pods/NAME.
+Result<UniqueFd> connect_control(const std::string& directory);
+/// Blocking; for clients.
+Result<void> send_frame(int fd, FrameKind kind, const std::string& payload, const int* fds = nullptr, int count = 0);
+struct Received {
+  FrameKind kind;
+  std::string payload;
+  UniqueFd fds[4];
+};
+/// Blocking; for clients that ask one thing. errors: connection_reset when the supervisor is gone.
+Result<Received> receive_frame(int fd);
+
+inline std::string pack_i32(int32_t value) { return std::string(reinterpret_cast<const char*>(&value), 4); }
+inline int32_t unpack_i32(const std::string& payload) {
+  int32_t value = 0;
+  if (payload.size() >= 4) __builtin_memcpy(&value, payload.data(), 4);
+  return value;
+}
+
+}  // namespace godwit::wrapper

@@ -1,0 +1,337 @@
+#include "wrapper/service.hh"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/members.hh"
+#include "wrapper/commands.hh"
+#include "wrapper/control.hh"
+#include "wrapper/control_channel.hh"
+#include "wrapper/unmovable.hh"
+
+namespace godwit {
+
+using namespace wrapper;
+
+namespace {
+
+constexpr auto kStartPatience = std::chrono::seconds(60);  // between admission and start
+constexpr auto kLogLook = std::chrono::milliseconds(50);
+
+// The program's command line, PIDs and place, as its supervisor tells them.
+struct SupervisorFacts {
+  PodSpec spec;
+  std::map<std::string, std::string> words;
+  uint64_t number(const std::string& key) const {
+    auto found = words.find(key);
+    return found == words.end() ? 0 : std::strtoull(found->second.c_str(), nullptr, 10);
+  }
+};
+
+Result<SupervisorFacts> parse_facts(const std::string& text) {
+  auto spec = parse_spec(text);
+  if (!spec) return spec.error();
+  SupervisorFacts facts{std::move(*spec), {}};
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    size_t space = line.find(' ');
+    facts.words[line.substr(0, space)] = percent_decode(line.substr(space + 1));
+  }
+  return facts;
+}
+
+Result<SupervisorFacts> ask_facts(int channel) {
+  if (auto sent = send_frame(channel, FrameKind::kFacts, ""); !sent) return sent.error();
+  auto answer = receive_frame(channel);
+  if (!answer) return answer.error();
+  if (answer->kind != FrameKind::kFactsReply) return make_error(std::errc::protocol_error, "the supervisor's answer");
+  return parse_facts(answer->payload);
+}
+
+std::string address_text(const shared::Address& address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.family == 0) return "";
+  inet_ntop(address.family, address.bytes, text, sizeof text);
+  std::string host = address.family == AF_INET6 ? "[" + std::string(text) + "]" : text;
+  return host + ":" + std::to_string(address.port);
+}
+
+bool living(const shared::End& end) { return !(end.flags.load() & (shared::kClosed | shared::kGone)); }
+
+}  // namespace
+
+struct PodService::Watched {
+  std::string name;
+  UniqueFd channel;
+  SupervisorFacts facts;
+  std::string state;
+  bool departed = false;
+};
+
+PodService::PodService(Node& node) : node_(node) {
+  node_.serve("pods.admit", [this](const msgpack::object& params, Reply reply) { admit(params, reply); });
+  node_.serve("pods.started", [this](const msgpack::object& params, Reply reply) {
+    std::string name;
+    uint64_t pod = 0;
+    if (auto bad = Fields(params).need("pod", pod, "name", name)) return reply.fail(*bad);
+    if (auto pending = admitted_.extract(pod)) node_.loop().cancel(pending.mapped());
+    // A program may be over before its start is told: then its end is told instead.
+    if (auto watched = watch(name); !watched) ended(pod);
+    reply.done();
+  });
+  node_.serve("pods.failed", [this](const msgpack::object& params, Reply reply) {
+    uint64_t pod = 0;
+    if (auto bad = Fields(params).need("pod", pod)) return reply.fail(*bad);
+    if (auto pending = admitted_.extract(pod)) node_.loop().cancel(pending.mapped());
+    ended(pod);
+    reply.done();
+  });
+  node_.on_start([this] { start(); });
+}
+
+PodService::~PodService() {
+  for (auto& [name, pod] : watched_) node_.loop().remove_fd(pod->channel.get());
+}
+
+// What a predecessor left: pods with a living supervisor are taken up, those that ended meanwhile are told.
+void PodService::start() {
+  (void)node_.home().folder("pods");
+  for (const std::string& name : node_.home().pod_folders()) (void)watch(name);
+  std::vector<uint64_t> over;
+  for (const auto& [id, pod] : node_.directory().pods())
+    if (pod.host == node_.host_name() && !watched_.contains(pod.name)) over.push_back(id);
+  for (uint64_t id : over) ended(id);
+}
+
+void PodService::admit(const msgpack::object& params, Reply reply) {
+  std::string name, hint, virtual_host;
+  if (auto bad = Fields(params).need("name", name, "hint", hint, "virtual_host", virtual_host)) return reply.fail(*bad);
+  for (char& c : hint)
+    if (!is_valid_name(std::string(1, c)) && c != '.' && c != '_' && c != '-') c = '_';
+  if (hint.size() > 40) hint.resize(40);
+  if (!is_valid_name(hint)) hint = "pod";
+  node_.submit(pod_created(name, hint, node_.host_name(), virtual_host), [this, reply](Result<Packed> outcome) {
+    if (!outcome) return reply.fail(outcome.error());
+    auto object = unpack(*outcome);
+    if (!object) return reply.fail(object.error());
+    uint64_t id = Fields(object->get()).get_or<uint64_t>("id", 0);
+    const PodEntry* entry = node_.directory().pod(id);
+    if (!entry) return reply.fail(make_error(std::errc::no_such_process, "the pod is gone already"));
+    place(*entry, reply);
+  });
+}
+
+void PodService::place(const PodEntry& entry, Reply reply) {
+  uint32_t member = 0;
+  int e = shared::add_pod(stream_service(node_).streams().self(), entry.id, &member);
+  if (e) {
+    ended(entry.id);
+    return reply.fail(e == -ENOSPC ? make_error(std::errc::no_space_on_device, "/dev/shm is full; make room there")
+                                   : make_error(std::errc::resource_unavailable_try_again,
+                                                "this host has as many pods as it can take; end one"));
+  }
+  uint64_t id = entry.id;
+  admitted_[id] = node_.loop().after(kStartPatience, [this, id] {
+    admitted_.erase(id);
+    ended(id);
+  });
+  reply.send(pack_map("pod", id, "member", member, "segment", segment_name(node_.home()), "name", entry.name,
+                      "virtual_host", entry.virtual_host));
+}
+
+std::string PodService::directory_of(const std::string& name) const { return node_.home().file("pods/" + name); }
+
+Result<void> PodService::watch(const std::string& name) {
+  if (watched_.contains(name)) return {};
+  auto channel = connect_control(directory_of(name));
+  if (!channel) return channel.error();
+  timeval patience{2, 0};  // a supervisor answers at once, or is not one
+  ::setsockopt(channel->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  auto facts = ask_facts(channel->get());
+  if (!facts) return facts.error();
+  auto pod = std::make_unique<Watched>();
+  pod->name = name;
+  pod->channel = std::move(*channel);
+  pod->facts = std::move(*facts);
+  int fd = pod->channel.get();
+  watched_[name] = std::move(pod);
+  return node_.loop().add_fd(fd, EPOLLIN, [this, name](uint32_t) { on_channel(name); });
+}
+
+void PodService::on_channel(const std::string& name) {
+  char ignored[4096];
+  ssize_t n = ::recv(watched_[name]->channel.get(), ignored, sizeof ignored, MSG_DONTWAIT);
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) hung_up(name);
+}
+
+void PodService::hung_up(const std::string& name) {
+  auto pod = std::move(watched_.extract(name).mapped());
+  node_.loop().remove_fd(pod->channel.get());
+  if (!pod->departed) ended(pod->facts.number("pod"));
+}
+
+// Nothing of the pod runs any more, or ever did.
+void PodService::ended(uint64_t pod) {
+  const PodEntry* entry = node_.directory().pod(pod);
+  if (entry && entry->host != node_.host_name()) return;
+  stream_service(node_).remove_pod(pod);
+  if (entry) node_.submit(pod_ended(pod, entry->epoch), [](Result<Packed>) {});
+}
+
+void PodService::departed(const std::string& name, const std::string& forwarding) {
+  auto found = watched_.find(name);
+  if (found == watched_.end()) return;
+  found->second->departed = true;
+  (void)send_frame(found->second->channel.get(), FrameKind::kDeparted, forwarding);
+}
+
+pid_t PodService::program(const std::string& name) const {
+  auto found = watched_.find(name);
+  return found == watched_.end() ? 0 : static_cast<pid_t>(found->second->facts.number("program_pid"));
+}
+
+void PodService::set_state(const std::string& name, std::string state) {
+  if (auto found = watched_.find(name); found != watched_.end()) found->second->state = std::move(state);
+}
+
+// --- what ps shows -------------------------------------------------------------------------------------
+
+namespace {
+
+// Control::unmovable of the program, whose Control is where its area says.
+Unmovable reason_of(shared::Segment segment, uint32_t member, pid_t program) {
+  if (member == 0 || member >= shared::kMembers || program <= 0) return Unmovable::kNone;
+  shared::Area* area = segment.area_of(member);
+  for (const shared::Process& process : area->processes) {
+    if (!process.pid.load()) continue;
+    uint32_t value = 0;
+    iovec to{&value, sizeof value};
+    iovec from{reinterpret_cast<void*>(process.control + offsetof(Control, unmovable)), sizeof value};
+    if (process_vm_readv(program, &to, 1, &from, 1, 0) == sizeof value && value < static_cast<uint32_t>(Unmovable::kCount))
+      return static_cast<Unmovable>(value);
+  }
+  return Unmovable::kNone;
+}
+
+}  // namespace
+
+PodFacts PodService::facts_of(const Watched& pod) const {
+  PodFacts facts;
+  facts.pod = pod.facts.number("pod");
+  facts.pid = static_cast<int>(pod.facts.number("program_pid"));
+  facts.state = pod.state.empty() ? "running" : pod.state;
+  facts.command = pod.facts.spec.command;
+  facts.reason = pod.facts.spec.reason;
+  shared::Segment segment = stream_service(node_).segment();
+  if (facts.reason.empty())
+    facts.reason = unmovable_text(reason_of(segment, static_cast<uint32_t>(pod.facts.number("member")), facts.pid));
+  facts.movable = facts.reason.empty();
+  shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
+    if (chunk.kind != shared::RunKind::kSocket) return;
+    const shared::Socket& socket = *segment.at<shared::Socket>(offset);
+    if (socket.state.load() != shared::SocketState::kConnected) return;
+    for (uint32_t side = 0; side < 2; ++side) {
+      if (socket.ends[side].pod != facts.pod || !living(socket.ends[side])) continue;
+      facts.connections++;
+      facts.bytes_out += socket.rings[side].tail.load();
+      facts.bytes_in += socket.rings[1 - side].head.load();
+    }
+  });
+  return facts;
+}
+
+void PodService::facts(std::function<void(std::vector<PodFacts>)> callback) {
+  std::vector<PodFacts> all;
+  for (const auto& [name, pod] : watched_) all.push_back(facts_of(*pod));
+  callback(std::move(all));
+}
+
+std::string PodService::name_of(uint64_t pod) const {
+  const PodEntry* entry = node_.directory().pod(pod);
+  return entry ? entry->name : "";
+}
+
+Packed PodService::connection_row(const shared::Socket& socket, bool pending) const {
+  char id[shared::kConnectionText];
+  shared::connection_text(socket.id, id);
+  std::string client = name_of(socket.ends[0].pod), server = name_of(socket.ends[1].pod);
+  std::string state = !socket.accepted.load() ? "connecting"
+                      : living(socket.ends[0]) && living(socket.ends[1]) ? "open" : "closing";
+  Packer packer;
+  packer.map(pending ? 8 : 6);
+  packer.add("connection").add(id).add("pod").add(server.empty() ? client : server).add("host").add(node_.host_name());
+  packer.add("state").add(state).add("from").add(address_text(socket.ends[0].address));
+  packer.add("to").add(address_text(socket.ends[1].address));
+  if (pending)
+    packer.add("pending_c>s").add(shared::readable(socket.rings[0])).add("pending_s>c").add(shared::readable(socket.rings[1]));
+  return packer.take();
+}
+
+void PodService::connections(bool pending, std::function<void(std::vector<Packed>)> callback) {
+  std::vector<Packed> rows;
+  shared::Segment segment = stream_service(node_).segment();
+  shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
+    if (chunk.kind != shared::RunKind::kSocket) return;
+    const shared::Socket& socket = *segment.at<shared::Socket>(offset);
+    if (socket.state.load() == shared::SocketState::kConnected) rows.push_back(connection_row(socket, pending));
+  });
+  callback(std::move(rows));
+}
+
+// --- signals and logs ----------------------------------------------------------------------------------
+
+namespace {
+Error unknown(const std::string& name) {
+  return make_error(std::errc::no_such_process, "no pod named " + name + " runs on this host; see godwit ps");
+}
+}  // namespace
+
+void PodService::signal(const std::string& name, int signo, std::function<void(Result<void>)> callback) {
+  auto found = watched_.find(name);
+  if (found == watched_.end()) return callback(unknown(name));
+  int channel = found->second->channel.get();
+  if (signo == SIGKILL) return callback(send_frame(channel, FrameKind::kEnd, ""));
+  callback(send_frame(channel, FrameKind::kSignal, pack_i32(signo) + std::string(1, 0)));
+}
+
+void PodService::log(const std::string& name, uint64_t offset, uint64_t limit, bool wait,
+                     std::function<void(Result<PodLog>)> callback) {
+  bool running = watched_.contains(name);
+  UniqueFd file(valid_pod_name(name) ? ::open((directory_of(name) + "/log").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1);
+  if (!file.valid()) return callback(unknown(name));
+  PodLog log;
+  log.data.resize(limit);
+  ssize_t n = ::pread(file.get(), log.data.data(), limit, static_cast<off_t>(offset));
+  log.data.resize(n > 0 ? static_cast<size_t>(n) : 0);
+  log.next = offset + log.data.size();
+  log.ended = !running && log.data.size() < limit;
+  if (!log.data.empty() || !wait || log.ended) return callback(std::move(log));
+  node_.loop().after(kLogLook, [this, name, offset, limit, callback = std::move(callback)] {
+    this->log(name, offset, limit, true, callback);
+  });
+}
+
+namespace {
+std::map<Node*, PodService*>& services() {
+  static std::map<Node*, PodService*> all;
+  return all;
+}
+}  // namespace
+
+PodService& pod_service(Node& node) { return *services().at(&node); }
+
+void register_wrapper(Node& node) {
+  auto service = std::make_unique<PodService>(node);
+  services()[&node] = service.get();
+  node.set_pod_controller(std::move(service));
+}
+
+}  // namespace godwit

@@ -1,0 +1,59 @@
+// The node's service for the pods of its host: admits them, watches their supervisors, answers for them.
+//
+// What must stay true: a pod's end is told to the community once its supervisor has hung up, and only if the
+// directory still says that this host runs it. A node that starts finds the pods of its predecessor by the
+// control sockets in GODWIT_HOME/pods.
+#pragma once
+#include <map>
+#include <memory>
+
+#include "tuplespace/node/node.hh"
+#include "tuplespace/streams/service.hh"
+#include "wrapper/pod_spec.hh"
+
+namespace godwit {
+
+class PodService final : public PodController {
+ public:
+  explicit PodService(Node& node);
+  ~PodService() override;
+
+  /// A pod that arrived has a supervisor (start_supervisor): it is watched from now on.
+  Result<void> watch(const std::string& name);
+  /// The pod has left: its supervisor stays for its foreground client only, and its end is not told.
+  /// forwarding: handed to that client, see FollowPod in relay.hh.
+  void departed(const std::string& name, const std::string& forwarding);
+  /// The outer PID of the program; 0: not here.
+  pid_t program(const std::string& name) const;
+  /// "moving", "frozen", or "" for what the pod itself says.
+  void set_state(const std::string& name, std::string state);
+  std::string directory_of(const std::string& name) const;
+
+  // PodController
+  void facts(std::function<void(std::vector<PodFacts>)> callback) override;
+  void signal(const std::string& pod, int signo, std::function<void(Result<void>)> callback) override;
+  void log(const std::string& pod, uint64_t offset, uint64_t limit, bool wait,
+           std::function<void(Result<PodLog>)> callback) override;
+  void connections(bool pending, std::function<void(std::vector<Packed>)> callback) override;
+
+ private:
+  struct Watched;
+  void start();
+  void admit(const msgpack::object& params, Reply reply);
+  void place(const PodEntry& entry, Reply reply);
+  void on_channel(const std::string& name);
+  void hung_up(const std::string& name);
+  void ended(uint64_t pod);
+  PodFacts facts_of(const Watched& pod) const;
+  Packed connection_row(const shared::Socket& socket, bool pending) const;
+  std::string name_of(uint64_t pod) const;
+
+  Node& node_;
+  std::map<std::string, std::unique_ptr<Watched>> watched_;
+  std::map<uint64_t, Loop::TimerId> admitted_;  // not started yet
+};
+
+/// The service of a node; one each.
+PodService& pod_service(Node& node);
+
+}  // namespace godwit
