@@ -24,8 +24,9 @@ TEST_P(MoveOf, GoesUnnoticed) {
     MoveOptions options;
     options.abort = i % 4 == 3;
     options.foreign_vdso = i % 3 == 2;
-    ASSERT_OK(move(pod, options));
-    ASSERT_TRUE(pod.lines("round"));
+    auto moved = move(pod, options);
+    ASSERT_TRUE(moved) << i << ": " << moved.error().message() << "; " << pod.fate();
+    ASSERT_TRUE(pod.lines("round")) << "after move " << i;
   }
 }
 
