@@ -38,7 +38,7 @@ INSTANTIATE_TEST_SUITE_P(Part, MoveOf,
 TEST(Move, OfEverythingAtOnceGoesUnnoticed) {
   Pod pod({victim_path(), "all"});
   ASSERT_TRUE(pod.lines("round"));
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 20; ++i) {
     MoveOptions options;
     options.abort = i % 5 == 4;
     options.foreign_vdso = i % 7 == 3;
