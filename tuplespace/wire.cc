@@ -74,7 +74,7 @@ Packer& Packer::add(std::string_view value) {
   return *this;
 }
 
-Packer& Packer::add(Bytes value) {
+Packer& Packer::add(Bin value) {
   Appender appender{out_};
   to(appender).pack_bin(static_cast<uint32_t>(value.data.size()));
   out_.append(value.data);
@@ -138,7 +138,7 @@ bool decode(const msgpack::object& from, std::string& to) {
   return true;
 }
 
-bool decode(const msgpack::object& from, Bytes& to) {
+bool decode(const msgpack::object& from, Bin& to) {
   if (from.type != msgpack::type::BIN) return false;
   to.data = std::string_view(from.via.bin.ptr, from.via.bin.size);
   return true;

@@ -19,11 +19,11 @@ Error first_is_away(const std::string& address) {
 }
 
 Packed pack_outcome(uint64_t index, const Outcome& outcome) {
-  return pack_map("index", index, "code", outcome.code, "what", outcome.what, "result", Bytes{outcome.result});
+  return pack_map("index", index, "code", outcome.code, "what", outcome.what, "result", Bin{outcome.result});
 }
 
 bool read_outcome(const Fields& fields, uint64_t& index, Outcome& outcome) {
-  Bytes result;
+  Bin result;
   if (fields.need("index", index, "code", outcome.code, "what", outcome.what, "result", result)) return false;
   outcome.result = result.data;
   return true;
@@ -194,11 +194,11 @@ Packed Replica::fetched(uint64_t after) const {
   auto entries = log_->read(after + 1, kFetchBytes);
   if (after > directory_.applied() || (entries.empty() && after < directory_.applied())) {
     Packed snapshot = directory_.snapshot();
-    return pack_map("snapshot", Bytes{snapshot});
+    return pack_map("snapshot", Bin{snapshot});
   }
   Packer packer;
   packer.map(2).add("first").add(after + 1).add("batches").array(entries.size());
-  for (const auto& entry : entries) packer.add(Bytes{entry.batch});
+  for (const auto& entry : entries) packer.add(Bin{entry.batch});
   return packer.take();
 }
 
@@ -238,13 +238,13 @@ void Replica::on_fetched(Answer answer) {
 }
 
 bool Replica::take_batches(const Fields& fields) {
-  if (auto snapshot = fields.get<Bytes>("snapshot")) {
+  if (auto snapshot = fields.get<Bin>("snapshot")) {
     if (!directory_.install(snapshot->data)) return false;
     save_soon();
     return run_waiters(), true;
   }
   uint64_t index = 0;
-  std::vector<Bytes> batches;
+  std::vector<Bin> batches;
   if (fields.need("first", index, "batches", batches)) return false;
   for (const auto& batch : batches) {
     if (index == directory_.applied() + 1) directory_.apply(index, batch.data);
