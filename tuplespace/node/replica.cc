@@ -11,7 +11,7 @@ constexpr auto kFetchPatience = std::chrono::seconds(30);
 constexpr auto kFetchPause = std::chrono::milliseconds(200);
 constexpr auto kSaveDelay = std::chrono::milliseconds(200);
 constexpr size_t kFetchBytes = size_t{1} << 20;
-constexpr uint64_t kTrimEvery = 4096;  // batches
+constexpr uint64_t kTrimEvery = 1024;  // batches
 
 Error first_is_away(const std::string& address) {
   return make_error(std::errc::host_unreachable, "the community's first node, " + address +
@@ -218,12 +218,19 @@ void Replica::trim_when_long() {
 
 // ---- the followers
 
+void Replica::first_is_back(std::string address) {
+  first_address_ = std::move(address);
+  if (fetching_) fetch();
+}
+
+// A newer fetch takes the place of an older one, whose answer is then ignored.
 void Replica::fetch() {
   fetching_ = true;
+  uint64_t generation = ++fetch_generation_;
   peers_.call_address(first_address_, "directory.fetch",
                       pack_map("community", community_, "after", directory_.applied()),
-                      [this, alive = alive_](Answer answer) {
-                        if (*alive) on_fetched(std::move(answer));
+                      [this, alive = alive_, generation](Answer answer) {
+                        if (*alive && generation == fetch_generation_) on_fetched(std::move(answer));
                       },
                       in_time(kFetchPatience));
 }
@@ -232,8 +239,8 @@ void Replica::fetch() {
 void Replica::on_fetched(Answer answer) {
   bool good = answer.has_value() && take_batches(Fields(answer->get()));
   if (good) return fetch();
-  loop_.after(kFetchPause, [this, alive = alive_] {
-    if (*alive) fetch();
+  loop_.after(kFetchPause, [this, alive = alive_, generation = fetch_generation_] {
+    if (*alive && generation == fetch_generation_) fetch();
   });
 }
 
