@@ -33,10 +33,10 @@ bool element(const msgpack::object& array, uint32_t index, T& to) {
 
 std::string encode(const ArrivalRecord& record) {
   Packer out;
-  out.array(6).add(record.pod).add(record.epoch).add(record.source).add(Bytes{encode(record.notes)});
+  out.array(6).add(record.pod).add(record.epoch).add(record.source).add(Bin{encode(record.notes)});
   out.array(record.places.size());
   for (const auto& [from, to] : record.places) out.array(3).add(from).add(to).add(record.existing.contains(from));
-  out.add(Bytes{record.captured});
+  out.add(Bin{record.captured});
   return out.take();
 }
 
@@ -44,7 +44,7 @@ Result<ArrivalRecord> decode_record(std::string_view bytes) {
   auto object = unpack(bytes);
   if (!object) return object.error();
   ArrivalRecord record;
-  Bytes notes, captured;
+  Bin notes, captured;
   std::vector<msgpack::object> places;
   const msgpack::object& top = object->get();
   bool good = element(top, 0, record.pod) && element(top, 1, record.epoch) && element(top, 2, record.source) &&
@@ -151,6 +151,7 @@ void Incoming::run() {
     arrival->abandon();
   }
   arrival.reset();
+  if (decision == Decision::kThrowAway && node_.pod_host()) node_.pod_host()->discard(plan_.pod);
   node_.loop().post([this, decision] {
     if (decision == Decision::kThrowAway) throw_away();
     auto on_end = on_end_;
@@ -344,7 +345,6 @@ void Incoming::throw_away() {
     if (record_.existing.contains(from) || to == service_.segment().header().members[member_].area) continue;
     service_.streams().free_run(to);
   }
-  if (node_.pod_host()) node_.pod_host()->discard(plan_.pod);
   shared::reap(service_.streams().self());
   shared::remove_member(service_.streams().self(), plan_.pod);
 }

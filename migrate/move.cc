@@ -69,7 +69,7 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
 
 void MoveService::prepare(const msgpack::object& params, Reply reply) {
   Incoming::Plan plan;
-  Bytes spec, notes;
+  Bin spec, notes;
   if (auto bad = Fields(params).need("pod", plan.pod, "epoch", plan.epoch, "name", plan.name, "from", plan.source,
                                      "spec", spec, "notes", notes))
     return reply.fail(*bad);

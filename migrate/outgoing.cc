@@ -157,7 +157,7 @@ Result<std::unique_ptr<MoveChannel>> Outgoing::prepare_target(const std::string&
   std::string notes = on_loop(node_.loop(), [&] { return encode(note_sockets(service_.segment(), pod_.id)); });
   Answer answer = call_target("move.prepare",
                               pack_map("pod", pod_.id, "epoch", pod_.epoch, "name", pod_.name, "from",
-                                       node_.host_name(), "spec", Bytes{spec}, "notes", Bytes{notes}),
+                                       node_.host_name(), "spec", Bin{spec}, "notes", Bin{notes}),
                               std::chrono::seconds(10));
   if (!answer) return answer.error();
   std::string endpoint;
@@ -241,8 +241,8 @@ void Outgoing::finish(Departure& departure, int pid) {
   });
   GODWIT_FAULT_POINT("move.source.given_up");
   if (wait_for("resumed", Clock::now() + kResumePatience)) report_.blackout_ms = ms_since(frozen_);
-  departure.discard([&] { clear_alive_words(service_.segment(), pod_.id); });
   node_.pod_host()->departed(pod_.id, target_);
+  departure.discard([&] { clear_alive_words(service_.segment(), pod_.id); });
   on_loop(node_.loop(), [&] {
     for (shared::Offset run : to_free) service_.streams().free_run(run);
     shared::remove_member(service_.streams().self(), pod_.id);

@@ -331,7 +331,7 @@ void StreamService::offer_carrier(const msgpack::object& params, Reply reply) {
   std::erase_if(offers_, [&](const auto& offer) { return offer.second == from; });
   std::string token = random_token();
   offers_[token] = from;
-  reply.send(pack_map("port", port_of(carrier_listener_.get()), "token", Bytes{token}));
+  reply.send(pack_map("port", port_of(carrier_listener_.get()), "token", Bin{token}));
 }
 
 void StreamService::on_carrier_connection() {
@@ -402,7 +402,7 @@ void StreamService::redial(const std::string& host) {
 void StreamService::on_offer(const std::string& host, Answer answer) {
   const HostEntry* entry = node_.directory().host(host);
   uint16_t port;
-  Bytes token;
+  Bin token;
   if (!answer || !entry || Fields(answer->get()).need("port", port, "token", token)) return redial(host);
   auto where = parse_address(entry->address);
   if (!where) return redial(host);
