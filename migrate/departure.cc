@@ -626,16 +626,13 @@ Result<void> Departure::leave_section(Traced& t, uint64_t inside_address, Deadli
     auto stop = wait_for_stop(t.thread, deadline);
     if (!stop) return stop.error();
     if (stop->kind == Stop::kGone) return changed("a thread ended");
-    if (stop->kind == Stop::kSignal) {
-      siginfo_t info{};
-      if (request(PTRACE_GETSIGINFO, t.thread, 0, &info) == 0) t.taken.push_back(info);
-    }
+    long pass_on = stop->kind == Stop::kSignal ? stop->signal : 0;  // the wrapper defers handlers in sections
     if (stop->kind == Stop::kSyscall && at_call_entry(t.thread)) {
       auto depth = memory_.get<uint32_t>(inside_address);
       if (!depth) return depth.error();
       if (*depth == 0) break;
     }
-    if (request(PTRACE_SYSCALL, t.thread, 0, nullptr)) return errno_error("resume a thread in a section");
+    if (request(PTRACE_SYSCALL, t.thread, 0, reinterpret_cast<void*>(pass_on))) return errno_error("resume a thread in a section");
   }
   // At the entry of a call outside the section, mostly the wait for `park`. The call is taken back, so that
   // the thread is like any other that was stopped between two instructions.
