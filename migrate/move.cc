@@ -61,7 +61,8 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
     if (!report) return reply.fail(report.error());
     reply.send(pack_map("pod", report->pod, "from", report->from, "to", report->to, "epoch", report->epoch,
                         "blackout_ms", report->blackout_ms, "total_ms", report->total_ms, "bytes", report->bytes,
-                        "unread", report->unread));
+                        "unread", report->unread.bytes,
+                        "pending", report->unread.tuples));
   });
 }
 
