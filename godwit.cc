@@ -4,6 +4,7 @@
 #include "tuplespace/command/command.hh"
 #include "tuplespace/node/commands.hh"
 #include "tuplespace/node/node.hh"
+#include "tuplespace/streams/service.hh"
 #if GODWIT_HAVE_WRAPPER
 #include "wrapper/commands.hh"
 #endif
@@ -16,7 +17,8 @@
 
 int main(int argc, char** argv) {
   using namespace godwit;
-  static constexpr std::array<RegisterRoom, GODWIT_HAVE_WRAPPER + GODWIT_HAVE_BRIDGE + GODWIT_HAVE_MIGRATE> kServices = {
+  static constexpr std::array<RegisterRoom, 1 + GODWIT_HAVE_WRAPPER + GODWIT_HAVE_BRIDGE + GODWIT_HAVE_MIGRATE> kServices = {
+      register_streams,
 #if GODWIT_HAVE_WRAPPER
       register_wrapper,
 #endif

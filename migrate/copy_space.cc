@@ -166,6 +166,14 @@ uint64_t map_flags(const Mapping& m) {
   return flags;
 }
 
+// Memory that differs in protection only was mostly one allocation, and must be able to become one mapping
+// again when the program takes its mprotect back (mremap fails on two): it is mapped at once, writable, and
+// cut by mprotect, as the program did. Mapped one by one the kernel would never merge the parts.
+bool writable_first(const Mapping& m) { return m.anonymous() && !m.shared() && m.protection != PROT_NONE; }
+bool one_allocation(const Mapping& a, const Mapping& b) {
+  return writable_first(a) && writable_first(b) && a.end == b.start && a.flags == b.flags;
+}
+
 void advise(Batch& batch, const Mapping& m) {
   static constexpr std::pair<uint32_t, int> kAdvice[] = {
       {Mapping::kHuge, MADV_HUGEPAGE}, {Mapping::kNoHuge, MADV_NOHUGEPAGE},
@@ -188,10 +196,20 @@ Result<void> Copy::map_files_and_memory(const std::vector<Mapping>& mappings) {
   std::map<std::string, uint64_t> numbers;
   for (auto& [path, index] : opened) numbers[path] = static_cast<uint64_t>(batch.answer(index));
   batch.clear();
-  for (const Mapping& m : mappings) {
-    uint64_t fd = m.anonymous() ? ~0ull : numbers[m.path];
-    batch.must("map " + std::to_string(m.start) + " " + m.path, SYS_mmap, m.start, m.end - m.start, m.protection, map_flags(m), fd, m.offset);
-    advise(batch, m);
+  for (size_t i = 0; i < mappings.size();) {
+    const Mapping& m = mappings[i];
+    size_t next = i + 1;
+    while (next < mappings.size() && one_allocation(mappings[next - 1], mappings[next])) ++next;
+    uint64_t length = mappings[next - 1].end - m.start, fd = m.anonymous() ? ~0ull : numbers[m.path];
+    uint64_t protection = writable_first(m) ? PROT_READ | PROT_WRITE : m.protection;
+    batch.must("map " + std::to_string(m.start) + " " + m.path, SYS_mmap, m.start, length, protection, map_flags(m), fd, m.offset);
+    // Touched while it is one: the parts then share what the kernel hangs memory on (anon_vma).
+    if (next > i + 1 || m.protection != protection) batch.add(SYS_madvise, m.start, kPage, kMadvPopulateWrite);
+    for (; i < next; ++i) {
+      const Mapping& part = mappings[i];
+      if (part.protection != protection) batch.must("protect", SYS_mprotect, part.start, part.end - part.start, part.protection);
+      advise(batch, part);
+    }
   }
   for (auto& [path, fd] : numbers) batch.add(SYS_close, fd);
   return batch.run();

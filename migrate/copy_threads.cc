@@ -2,6 +2,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -79,12 +80,22 @@ Result<void> Copy::build_threads() {
 Result<void> Copy::remove_thread(uint32_t tid) {
   auto it = std::find_if(threads_.begin(), threads_.end(), [&](auto& t) { return t.first == tid; });
   if (it == threads_.end() || it->second == pid_) return make_error(std::errc::bad_message, "thread to end");
+  // The kernel writes to its rseq area on the way to each call, and that may be unmapped already.
+  auto image = std::find_if(image_.threads.begin(), image_.threads.end(), [&](auto& t) { return t.tid == tid; });
+  uint64_t area = image == image_.threads.end() ? 0 : image->rseq & ~(kPage - 1), patched = 0;
+  if (area) {
+    auto mapped = remote_.call(SYS_mmap, area, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ~0ull, 0);
+    if (!mapped) return mapped.error();
+    if (*mapped == static_cast<long>(area)) patched = area;
+  }
   Remote remote(it->second, remote_.syscall_address(), remote_.base());
   if (auto r = remote.must("set_tid_address", SYS_set_tid_address, 0); !r) return r.error();
   if (auto r = remote.must("set_robust_list", SYS_set_robust_list, 0, 24); !r) return r.error();
   (void)remote.call(SYS_exit, 0);  // has no answer
   threads_.erase(it);
-  return {};
+  if (!patched) return {};
+  auto unmapped = remote_.must("unmap", SYS_munmap, patched, kPage);
+  return unmapped ? Result<void>() : unmapped.error();
 }
 
 Result<void> Copy::change_threads(const Final& final) {

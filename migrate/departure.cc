@@ -38,6 +38,7 @@ double ms_since(Clock::time_point start) {
 }
 
 constexpr uint64_t kSmallEnough = 256 << 10;  // bytes left to send in the blackout
+constexpr uint64_t kTrackFrom = 1 << 20;      // bytes of new mappings that are worth a short stop
 constexpr int kMaxRounds = 12;
 
 }  // namespace
@@ -82,7 +83,9 @@ Result<void> Departure::survey() {
   if (auto r = describe_address_space(); !r) return r;
   if (auto r = describe_process(); !r) return r;
   if (auto r = describe_threads(); !r) return r;
-  if (auto r = start_tracking(); !r) return r;
+  if (auto r = while_stopped([&] { return start_tracking(); }); !r) return r;
+  if (auto r = identify_files(mappings_); !r) return r;
+  if (auto r = arm_tracking(); !r) return r;
   descriptors_ = DescriptorSurvey(pid_);
   auto descriptors = descriptors_.take(control_.descriptors);
   if (!descriptors) return descriptors.error();
@@ -100,14 +103,13 @@ Result<void> Departure::describe_address_space() {
   image_.segment_length = control_.segment_length;
   image_.pieces = control_.pieces;
 
-  std::string maps = read_again(maps_.get());
-  if (control_address_) segment_ = find_segment(maps, control_.segment_address);
+  if (control_address_) segment_ = find_segment(read_again(maps_.get()), control_.segment_address);
   Layout layout = parse_layout(read_text(proc_path(pid_, "smaps")), segment_);
   if (!layout.refusal.empty()) return cannot_move("it " + layout.refusal);
-  if (layout.mappings.empty() || !layout.vdso_text) return cannot_move("its address space cannot be read");
-  if (auto r = identify_files(layout.mappings); !r) return r;
-  mappings_ = layout.mappings;
-  layout_text_ = layout.text;
+  mappings_ = std::move(layout.mappings);
+  // While mappings come and go the text may lack lines.
+  for (int tries = 0; tries < 100 && !layout.vdso_text; ++tries) layout = parse_layout(read_again(maps_.get()), segment_);
+  if (!layout.vdso_text) return cannot_move("its address space cannot be read");
 
   image_.vdso_start = layout.vdso_start;
   image_.vdso_end = layout.vdso_end;
@@ -326,8 +328,10 @@ Result<void> Departure::read_actions(Remote& remote, uint64_t scratch) {
 
 // ---------------------------------------------------------------- pre-copy
 
+// Every private mapping, whatever its protection: mappings that differ in being tracked do not merge, and
+// a program that takes its own mprotect back expects its mapping to be one again (mremap fails on two).
 void Departure::track(const Mapping& m) {
-  if (DirtyTracker::trackable(m) && tracker_->track(m)) tracked_[m.start] = std::max(tracked_[m.start], m.end);
+  if (!m.shared() && tracker_->track(m)) tracked_[m.start] = std::max(tracked_[m.start], m.end);
 }
 
 bool Departure::tracked(const Mapping& m) const {
@@ -335,16 +339,49 @@ bool Departure::tracked(const Mapping& m) const {
   return after != tracked_.begin() && std::prev(after)->second > m.start;
 }
 
-// Protection of pages is armed before their contents are listed: what is written in between is listed twice.
+namespace {
+// A mapping without access is tracked but not armed: reserves may be huge, and nobody writes to them.
+bool armed(const Mapping& m) { return m.protection != PROT_NONE; }
+
+}  // namespace
+
+// Registering with a list of mappings that is out of date would cut mappings in two, which a program can
+// notice: the list is read and used while the program stands still, for about a millisecond.
 Result<void> Departure::start_tracking() {
-  Changes ignored;
-  for (const Mapping& m : mappings_) {
+  GODWIT_FAULT_POINT("move.source.tracking");
+  std::vector<Mapping> flagged = std::move(mappings_);  // of smaps, read while the program ran
+  layout_text_ = private_lines(read_again(maps_.get()), segment_);
+  Layout now = parse_layout(layout_text_, segment_);
+  if (!now.refusal.empty()) return cannot_move("it " + now.refusal);
+  mappings_ = std::move(now.mappings);
+  for (Mapping& m : mappings_) {
+    auto same = std::lower_bound(flagged.begin(), flagged.end(), m.start, [](const Mapping& f, uint64_t start) { return f.start < start; });
+    if (same != flagged.end() && same->start == m.start && same->end == m.end) m.flags = same->flags;
     track(m);
-    if (!tracked(m)) continue;
-    auto armed = tracker_->list_written(m, ignored);
-    if (!armed) return armed.error();
   }
   return {};
+}
+
+// Pages are armed before their contents are listed: what is written in between is listed twice.
+Result<void> Departure::arm_tracking() {
+  Changes ignored;
+  for (const Mapping& m : mappings_) {
+    if (!tracked(m) || !armed(m)) continue;
+    auto done = tracker_->list_written(m, ignored);
+    if (!done) return done.error();  // false: unmapped since, which the next round finds
+  }
+  return {};
+}
+
+Result<void> Departure::while_stopped(const std::function<Result<void>()>& look) {
+  frozen_ = true;
+  auto start = Clock::now();
+  auto done = stop_process(pid_, threads_, start + std::chrono::seconds(5));
+  if (done) done = name_threads();
+  if (done) done = look();
+  thaw();
+  figures_.longest_pause_ms = std::max(figures_.longest_pause_ms, ms_since(start));
+  return done;
 }
 
 namespace {
@@ -373,7 +410,30 @@ Result<void> Departure::answer_clock(Channel& channel, Deadline deadline) {
   return channel.send(tagged(Message::kClock, plain_bytes(clock)));
 }
 
+namespace {
+// When the target gives up it says why and closes; what fails here first is a send.
+Result<void> explained(Channel& channel, Result<void> outcome) {
+  if (outcome || outcome.error().code == std::errc::operation_canceled) return outcome;
+  for (Deadline soon = Clock::now() + std::chrono::milliseconds(200);;) {
+    auto last = channel.receive(soon);
+    if (!last) return outcome;
+    std::string_view body = *last;
+    auto kind = take_kind(body);
+    if (kind && *kind == Message::kFailed)
+      return make_error(std::errc::operation_canceled, "the other host: " + std::string(body.substr(0, 4096)));
+  }
+}
+bool connection_failed(const Error& e) {
+  return e.code == std::errc::broken_pipe || e.code == std::errc::connection_reset;
+}
+}  // namespace
+
 Result<void> Departure::precopy(Channel& channel, Deadline deadline) {
+  auto done = copy_running(channel, deadline);
+  return !done && connection_failed(done.error()) ? explained(channel, done) : done;
+}
+
+Result<void> Departure::copy_running(Channel& channel, Deadline deadline) {
   image_.mappings = mappings_;
   if (auto r = channel.send(tagged(Message::kImage, encode(image_))); !r) return r;
   if (auto r = answer_clock(channel, deadline); !r) return r;
@@ -382,7 +442,7 @@ Result<void> Departure::precopy(Channel& channel, Deadline deadline) {
   for (const Mapping& m : mappings_)
     if (!m.shared())
       if (auto r = tracker_->list_contents(m, all); !r) return r;
-  if (auto r = send_memory(channel, memory_, all); !r) return r;
+  if (auto r = send_memory(channel, memory_, all, true); !r) return r;
   figures_.sent_bytes = all.bytes;
   if (GODWIT_FAULT_ERROR("move.source.first_round")) return injected_fault();
 
@@ -414,9 +474,11 @@ Result<void> Departure::send_round(Channel& channel, bool last, uint64_t& bytes)
   Changes changes;
   if (auto r = collect(last, layout, changes); !r) return r;
   bytes = changes.bytes;
+  if (untracked_ > kTrackFrom && !last && tracking_pauses_++ < kMaxRounds)
+    if (auto r = track_new_mappings(); !r) return r;
   if (!layout.empty())
     if (auto r = channel.send(encode_layout(layout)); !r) return r;
-  return send_memory(channel, memory_, changes);
+  return send_memory(channel, memory_, changes, !last);
 }
 
 // True when the list of mappings differs from the target's; `changes` then says how.
@@ -438,16 +500,27 @@ Result<bool> Departure::update_layout(std::vector<MappingChange>& changes) {
   return true;
 }
 
+// New mappings that are worth it are tracked too. They were listed as fresh in this round; being armed only
+// now they show as written in the next.
+Result<void> Departure::track_new_mappings() {
+  return while_stopped([&]() -> Result<void> {
+    Layout now = parse_layout(private_lines(read_again(maps_.get()), segment_), segment_);
+    for (const Mapping& m : now.mappings)
+      track(m);  // all of them: what is tracked and what is not must never share an allocation
+    return {};
+  });
+}
+
 // What the target needs to be where the program is now. A mapping that is not tracked although it should
 // be is a new one, or was moved: the target makes it anew, and gets all of it.
 Result<void> Departure::collect(bool last, std::vector<MappingChange>& layout, Changes& changes) {
+  untracked_ = 0;
   auto different = update_layout(layout);
   if (!different) return different.error();
-  std::vector<Extent> made;
-  for (const MappingChange& c : layout)
-    if (c.kind == MappingChange::kMap) made.push_back({c.mapping.start, c.mapping.end - c.mapping.start});
-  auto just_made = [&](const Mapping& m) {
-    return std::any_of(made.begin(), made.end(), [&](const Extent& e) { return e.start <= m.start && m.end <= e.start + e.length; });
+  auto touched = [&](const Mapping& m) {
+    return std::any_of(layout.begin(), layout.end(), [&](const MappingChange& c) {
+      return c.kind != MappingChange::kUnmap && m.start <= c.mapping.start && c.mapping.end <= m.end;
+    });
   };
   for (const Mapping& m : mappings_) {
     if (m.shared()) {
@@ -455,27 +528,28 @@ Result<void> Departure::collect(bool last, std::vector<MappingChange>& layout, C
         if (auto r = tracker_->list_contents(m, changes); !r) return r;
       continue;
     }
-    bool fresh = just_made(m);
-    if (!fresh && (DirtyTracker::trackable(m) || tracked(m))) {
+    if (tracked(m)) {
+      if (!armed(m) && !touched(m)) continue;
       auto known = tracker_->list_written(m, changes);
       if (!known) return known.error();
-      fresh = !*known;
-      if (fresh) {
-        layout.push_back({MappingChange::kUnmap, m});
-        Mapping again = m;
-        std::vector<Mapping> one{again};
-        if (auto r = identify_files(one); !r) return r;
-        layout.push_back({MappingChange::kMap, one[0]});
-      }
+      if (*known) continue;
     }
-    if (!fresh) continue;
-    if (!last) {
-      track(m);
-      Changes ignored;
-      if (auto armed = tracker_->list_written(m, ignored); !armed) return armed.error();
-    }
+    if (auto r = make_anew(m, layout); !r) return r;
     if (auto r = tracker_->list_contents(m, changes); !r) return r;
+    untracked_ += m.end - m.start;
   }
+  return {};
+}
+
+// In place of what `layout` does to parts of the mapping.
+Result<void> Departure::make_anew(const Mapping& m, std::vector<MappingChange>& layout) {
+  std::vector<Mapping> again{m};
+  if (auto r = identify_files(again); !r) return r;
+  std::erase_if(layout, [&](const MappingChange& c) {
+    return c.kind != MappingChange::kUnmap && m.start <= c.mapping.start && c.mapping.end <= m.end;
+  });
+  layout.push_back({MappingChange::kUnmap, m});
+  layout.push_back({MappingChange::kMap, again[0]});
   return {};
 }
 
@@ -698,6 +772,11 @@ uint64_t current_break(const MemoryLayout& layout, const std::vector<Mapping>& m
 }  // namespace
 
 Result<void> Departure::hand_over(Channel& channel, std::string extra, Deadline deadline) {
+  auto done = copy_frozen(channel, std::move(extra), deadline);
+  return !done && connection_failed(done.error()) ? explained(channel, done) : done;
+}
+
+Result<void> Departure::copy_frozen(Channel& channel, std::string extra, Deadline deadline) {
   auto start = Clock::now();
   auto final = make_final();
   if (!final) return final.error();
@@ -733,6 +812,7 @@ void Departure::thaw() {
   GODWIT_FAULT_POINT("move.source.thawing");
   (void)set_park(memory_, control_address_, 0);
   for (Traced& t : threads_) {
+    if (long number = interrupted_call(t.registers)) calls_[t.tid] = number;
     // A freeze that failed half way may have left the thread running.
     user_regs_struct probe;
     if (request(PTRACE_GETREGS, t.thread, 0, &probe)) {

@@ -1,7 +1,8 @@
 // The source's side of a move.
 //
 //   open       may this program be moved at all?
-//   survey     describes it while it runs; each thread pauses alone for a look
+//   survey     describes it while it runs; each thread pauses alone for a look, all of them together
+//              once, for about a millisecond
 //   precopy    has the target build a stopped copy, sends memory until little is left
 //   freeze     stops every thread, outside of every section of the segment
 //   hand_over  sends what only a frozen program can give; the target's copy is then complete
@@ -79,10 +80,16 @@ class Departure {
   Result<ThreadImage> describe_thread(Traced& thread, bool leader);
   Result<void> ask_leader(Traced& leader, Remote& remote);
   Result<void> read_actions(Remote& remote, uint64_t scratch);
+  Result<void> while_stopped(const std::function<Result<void>()>& look);
   Result<void> start_tracking();
+  Result<void> arm_tracking();
+  Result<void> track_new_mappings();
+  Result<void> copy_running(Channel& channel, Deadline deadline);
+  Result<void> copy_frozen(Channel& channel, std::string extra, Deadline deadline);
   Result<void> answer_clock(Channel& channel, Deadline deadline);
   Result<void> send_round(Channel& channel, bool last, uint64_t& bytes);
   Result<void> collect(bool last, std::vector<MappingChange>& layout, Changes& changes);
+  Result<void> make_anew(const Mapping& mapping, std::vector<MappingChange>& layout);
   Result<bool> update_layout(std::vector<MappingChange>& changes);
   void track(const Mapping& mapping);
   bool tracked(const Mapping& mapping) const;
@@ -105,6 +112,8 @@ class Departure {
   std::vector<Mapping> mappings_;  // as the target knows them
   std::string layout_text_;
   std::map<uint64_t, uint64_t> tracked_;  // start -> end
+  uint64_t untracked_ = 0;                // bytes of the last round's fresh mappings
+  int tracking_pauses_ = 0;
   std::optional<DirtyTracker> tracker_;
   DescriptorSurvey descriptors_;
   UniqueFd status_, maps_;

@@ -72,8 +72,6 @@ Result<DirtyTracker> DirtyTracker::create(pid_t pid, Remote& remote) {
   return tracker;
 }
 
-bool DirtyTracker::trackable(const Mapping& m) { return !m.shared() && (m.protection & PROT_WRITE); }
-
 bool DirtyTracker::track(const Mapping& m) {
   uffdio_register r{};
   r.range.start = m.start;

@@ -31,8 +31,6 @@ class DirtyTracker {
   /// Pages written since the last call (or since track), which are armed again.
   /// returns false when the mapping is not tracked: all of it must be taken as fresh.
   Result<bool> list_written(const Mapping& mapping, Changes& into) const;
-  /// False for what is never tracked: shared mappings, and those that cannot be written.
-  static bool trackable(const Mapping& mapping);
 
  private:
   UniqueFd userfault_, pagemap_;

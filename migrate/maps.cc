@@ -146,6 +146,12 @@ Layout parse_layout(std::string_view text, const SegmentMark& segment) {
     if (!segment.file.empty() && line.file == segment.file) return;
     layout.text.append(row).push_back('\n');
     if (kernel_owned(line.path)) return note_vdso(layout, line);
+    // The text of a running process may show a place twice, as it was and as it is.
+    if (!layout.mappings.empty() && line.start < layout.mappings.back().end) {
+      line.offset += layout.mappings.back().end - line.start;
+      line.start = layout.mappings.back().end;
+      if (line.start >= line.end) return;
+    }
     Mapping m = to_mapping(line);
     std::string refusal = refusal_of(m, line);
     if (refusal.empty() && m.shared() && m.anonymous() && !shared.insert(line.file).second)
@@ -206,18 +212,6 @@ Mapping part_of(const Mapping& whole, uint64_t start, uint64_t end) {
   return part;
 }
 
-void extend_or_add(std::vector<MappingChange>& changes, uint32_t kind, Mapping m) {
-  if (!changes.empty()) {
-    MappingChange& last = changes.back();
-    if (last.kind == kind && last.mapping.end == m.start && last.mapping.protection == m.protection &&
-        last.mapping.flags == m.flags && (kind == MappingChange::kUnmap || same_backing(last.mapping, m))) {
-      last.mapping.end = m.end;
-      return;
-    }
-  }
-  changes.push_back({kind, std::move(m)});
-}
-
 }  // namespace
 
 std::vector<MappingChange> changes_between(const std::vector<Mapping>& before,
@@ -230,10 +224,10 @@ std::vector<MappingChange> changes_between(const std::vector<Mapping>& before,
     uint64_t start = *cut, end = *std::next(cut);
     const Mapping *old = covering(before, start), *now = covering(after, start);
     bool kept = old && now && same_backing(*old, *now);
-    if (old && !kept) extend_or_add(gone, MappingChange::kUnmap, part_of(*old, start, end));
-    if (now && !kept) extend_or_add(made, MappingChange::kMap, part_of(*now, start, end));
+    if (old && !kept) gone.push_back({MappingChange::kUnmap, part_of(*old, start, end)});
+    if (now && !kept) made.push_back({MappingChange::kMap, part_of(*now, start, end)});
     if (kept && old->protection != now->protection)
-      extend_or_add(made, MappingChange::kProtect, part_of(*now, start, end));
+      made.push_back({MappingChange::kProtect, part_of(*now, start, end)});
   }
   gone.insert(gone.end(), std::make_move_iterator(made.begin()), std::make_move_iterator(made.end()));
   return gone;

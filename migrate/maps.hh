@@ -33,7 +33,8 @@ Layout parse_layout(std::string_view text, const SegmentMark& segment);
 Result<void> identify_files(std::vector<Mapping>& mappings);
 /// errors: errc::not_supported if a mapped file is another one on this host.
 Result<void> compare_files(const std::vector<Mapping>& expected);
-/// What turns `before` into `after`; ranges that keep their identity are not touched.
+/// What turns `before` into `after`; ranges that keep their identity are not touched. Each change lies
+/// within one mapping of either list; unmappings come first.
 std::vector<MappingChange> changes_between(const std::vector<Mapping>& before,
                                            const std::vector<Mapping>& after);
 

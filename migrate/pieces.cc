@@ -36,7 +36,7 @@ std::string ring_bytes(Socket& socket, uint32_t ring, bool in_write, uint64_t* f
 
 void pack_socket(Packer& out, Socket& socket, uint64_t pod, uint64_t* unread) {
   uint32_t sides = sides_of(socket, pod);
-  out.array(6).add(socket.offset).add(Bytes{raw(&socket, kSocketBytes)});
+  out.array(6).add(socket.offset).add(Bin{raw(&socket, kSocketBytes)});
   for (uint32_t ring = 0; ring < 2; ++ring) {
     bool writes = sides >> ring & 1, reads = sides >> (1 - ring) & 1;
     uint64_t from = 0;
@@ -44,7 +44,7 @@ void pack_socket(Packer& out, Socket& socket, uint64_t pod, uint64_t* unread) {
     if (sides && (writes || reads))
       bytes = ring_bytes(socket, ring, writes && socket.ends[ring].write_lock.load(), &from);
     if (reads) *unread += socket.rings[ring].tail.load() - socket.rings[ring].head.load();
-    out.add(from).add(Bytes{bytes});
+    out.add(from).add(Bin{bytes});
   }
 }
 
@@ -53,21 +53,21 @@ void pack_set(Packer& out, const shared::Set& set, uint64_t offset) {
   // Pages of entries that were never reserved must not be touched: descriptor numbers are low and dense.
   for (uint32_t i = 0; i < set.entry_limit.load(); ++i)
     if (set.entries[i].word) used.push_back(i);
-  out.array(3).add(offset).add(Bytes{raw(&set, kSetHeadBytes)}).array(used.size());
-  for (uint32_t i : used) out.array(2).add(i).add(Bytes{raw(&set.entries[i], sizeof(shared::WatchEntry))});
+  out.array(3).add(offset).add(Bin{raw(&set, kSetHeadBytes)}).array(used.size());
+  for (uint32_t i : used) out.array(2).add(i).add(Bin{raw(&set.entries[i], sizeof(shared::WatchEntry))});
 }
 
 void pack_area(Packer& out, shared::Area& area, uint64_t offset) {
-  out.array(3).add(offset).add(Bytes{raw(area.processes, sizeof area.processes)});
+  out.array(3).add(offset).add(Bin{raw(area.processes, sizeof area.processes)});
   uint32_t count = area.slot_count.load();
   out.array(count);
   for (uint32_t i = 0; i < count; ++i)
-    out.add(Bytes{i == 0 ? std::string_view() : raw(&area.slots[i], kSlotBytes)});
+    out.add(Bin{i == 0 ? std::string_view() : raw(&area.slots[i], kSlotBytes)});
 }
 
 template <class T>
 bool element(const msgpack::object& array, uint32_t index, T& to) {
-  return array.type == msgpack::type::ARRAY && index < array.via.array.size && read(array.via.array.ptr[index], to);
+  return array.type == msgpack::type::ARRAY && index < array.via.array.size && godwit::decode(array.via.array.ptr[index], to);
 }
 
 }  // namespace
@@ -107,7 +107,7 @@ Result<std::vector<SocketNote>> decode_notes(std::string_view bytes) {
   auto object = unpack(bytes);
   if (!object) return object.error();
   std::vector<msgpack::object> rows;
-  if (!read(object->get(), rows)) return malformed();
+  if (!godwit::decode(object->get(), rows)) return malformed();
   std::vector<SocketNote> notes;
   for (const msgpack::object& row : rows) {
     SocketNote n;
@@ -148,7 +148,7 @@ Result<Captured> Captured::parse(std::string_view bytes) {
       areas.size() > 1)
     return malformed();
   auto bin = [&](const msgpack::object& row, uint32_t i, std::string_view& to) {
-    Bytes b;
+    Bin b;
     if (!element(row, i, b)) return false;
     to = b.data;
     return true;
@@ -159,8 +159,8 @@ Result<Captured> Captured::parse(std::string_view bytes) {
         c.area_.processes.size() != sizeof(shared::Area::processes) || slots.size() > shared::kSlots)
       return malformed();
     for (const msgpack::object& slot : slots) {
-      Bytes b;
-      if (!read(slot, b) || (b.data.size() != kSlotBytes && !b.data.empty())) return malformed();
+      Bin b;
+      if (!godwit::decode(slot, b) || (b.data.size() != kSlotBytes && !b.data.empty())) return malformed();
       c.area_.slots.push_back(b.data);
     }
   }

@@ -95,20 +95,51 @@ Result<std::vector<MappingChange>> decode_layout(std::string_view body) {
   return changes;
 }
 
-Result<void> send_memory(Channel& channel, const Memory& memory, const Changes& changes) {
+namespace {
+
+// Only those of the ranges that are there, page by page where need be.
+std::vector<Extent> reachable(const Memory& memory, const std::vector<Extent>& ranges) {
+  std::vector<Extent> there;
+  char page[kPage];
+  for (const Extent& e : ranges)
+    for (uint64_t at = e.start; at < e.start + e.length; at += kPage)
+      if (memory.read(at, page, sizeof page)) there.push_back({at, kPage});
+  return there;
+}
+
+uint64_t total(const std::vector<Extent>& ranges) {
+  uint64_t sum = 0;
+  for (const Extent& e : ranges) sum += e.length;
+  return sum;
+}
+
+Result<std::string> memory_message(const Memory& memory, std::vector<Extent> part, const std::vector<Extent>& dropped,
+                                   bool running) {
+  for (int tries = 0;; ++tries) {
+    std::string message = memory_head(part, dropped);
+    size_t head = message.size();
+    message.resize(head + total(part));
+    auto read = memory.gather(part, message.data() + head);
+    if (read) return message;
+    if (!running || tries == 5) return read.error();
+    part = reachable(memory, part);
+  }
+}
+
+}  // namespace
+
+Result<void> send_memory(Channel& channel, const Memory& memory, const Changes& changes, bool running) {
   std::vector<Extent> part;
   uint64_t size = 0;
   bool first = true;
   auto flush = [&]() -> Result<void> {
     if (part.empty() && !(first && !changes.dropped.empty())) return {};
-    std::string message = memory_head(part, first ? changes.dropped : std::vector<Extent>());
-    size_t head = message.size();
-    message.resize(head + size);
-    if (auto r = memory.gather(part, message.data() + head); !r) return r;
+    auto message = memory_message(memory, std::move(part), first ? changes.dropped : std::vector<Extent>(), running);
+    if (!message) return message.error();
     part.clear();
     size = 0;
     first = false;
-    return channel.send(std::move(message));
+    return channel.send(std::move(*message));
   };
   for (Extent e : changes.data) {
     while (e.length) {

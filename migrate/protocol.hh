@@ -68,7 +68,8 @@ Result<MemoryPart> decode_memory(std::string_view body);
 std::string encode_layout(const std::vector<MappingChange>& changes);
 Result<std::vector<MappingChange>> decode_layout(std::string_view body);
 
-/// Sends contents of a process's memory in parts of kMemoryMessage.
-Result<void> send_memory(Channel& channel, const Memory& memory, const Changes& changes);
+/// Sends contents of a process's memory in parts of kMemoryMessage. running: the process may have unmapped
+/// some of it since; that is left out, the next look at its layout finds it.
+Result<void> send_memory(Channel& channel, const Memory& memory, const Changes& changes, bool running);
 
 }  // namespace godwit::migrate

@@ -29,6 +29,8 @@ namespace godwit::migrate {
 
 namespace {
 
+constexpr Deadline kNow = Deadline::min();
+
 Stop classify(int status) {
   if (!WIFSTOPPED(status)) return {Stop::kGone};
   int signal = WSTOPSIG(status), event = status >> 16;
@@ -57,6 +59,7 @@ Result<Stop> wait_for_stop(pid_t thread, Deadline deadline) {
     if (who == thread) return classify(status);
     if (who < 0 && errno == ECHILD) return Stop{Stop::kGone};
     if (who < 0 && errno != EINTR) return errno_error("wait for thread " + std::to_string(thread));
+    if (deadline == kNow) return make_error(std::errc::timed_out, "not yet");
     if (round % 64 == 63 && Clock::now() > deadline)
       return make_error(std::errc::timed_out, "thread " + std::to_string(thread) + " does not stop");
     wait_a_little(round);
@@ -123,23 +126,50 @@ Result<void> release_thread(Traced& t, uint64_t syscall_address) {
 
 namespace {
 
-// errors: no_such_process when the thread has ended meanwhile.
-Result<void> wait_for_group_stop(Traced& t, Deadline deadline) {
-  for (;;) {
-    auto stop = wait_for_stop(t.thread, deadline);
-    if (!stop) return stop.error();
-    long pass_on = 0;
-    switch (stop->kind) {
-      case Stop::kGroup: return look(t);
-      case Stop::kGone: return make_error(std::errc::no_such_process, "thread ended");
-      case Stop::kSignal:
-        if (stop->signal == SIGSTOP) pass_on = SIGSTOP;  // ours: this makes the group stop
-        else take_signal(t);
-        break;
-      default: break;
+// One look at a thread that shall enter group stop. True when it has. errors: no_such_process: it ended.
+Result<bool> advance_to_group_stop(Traced& t, Deadline deadline) {
+  auto stop = wait_for_stop(t.thread, deadline);
+  if (!stop && stop.error().code == std::errc::timed_out) return false;
+  if (!stop) return stop.error();
+  long pass_on = 0;
+  switch (stop->kind) {
+    case Stop::kGroup:
+      if (auto r = look(t); !r) return r.error();
+      return true;
+    case Stop::kGone: return make_error(std::errc::no_such_process, "thread ended");
+    case Stop::kSignal:
+      if (stop->signal == SIGSTOP) pass_on = SIGSTOP;  // ours: this makes the group stop
+      else take_signal(t);
+      break;
+    default: break;
+  }
+  if (request(PTRACE_CONT, t.thread, 0, reinterpret_cast<void*>(pass_on)) && errno != ESRCH)
+    return errno_error("let a thread stop");
+  return false;
+}
+
+// Any of them may be the one that gets the SIGSTOP and has to be let on with it before the others can stop:
+// all are looked at in turn. Threads that have ended are taken out.
+Result<void> wait_for_group_stop(std::vector<Traced>& threads, size_t first, Deadline deadline) {
+  std::vector<bool> stopped(threads.size());
+  for (int round = 0;; ++round) {
+    bool all = true;
+    for (size_t i = first; i < threads.size(); ++i) {
+      if (stopped[i]) continue;
+      auto done = advance_to_group_stop(threads[i], kNow);
+      if (!done && done.error().code == std::errc::no_such_process) {
+        threads.erase(threads.begin() + static_cast<long>(i));
+        stopped.erase(stopped.begin() + static_cast<long>(i--));
+        continue;
+      }
+      if (!done) return done.error();
+      stopped[i] = *done;
+      all &= *done;
     }
-    if (request(PTRACE_CONT, t.thread, 0, reinterpret_cast<void*>(pass_on)) && errno != ESRCH)
-      return errno_error("let a thread stop");
+    if (all) return {};
+    if (round % 64 == 63 && Clock::now() > deadline)
+      return make_error(std::errc::timed_out, "the program does not stop");
+    wait_a_little(round);
   }
 }
 
@@ -163,12 +193,7 @@ Result<void> stop_process(pid_t pid, std::vector<Traced>& threads, Deadline dead
       threads.emplace_back().thread = thread;
     }
     if (threads.size() == first) break;  // a pass over all found none that is new
-    for (size_t i = first; i < threads.size();) {
-      auto stopped = wait_for_group_stop(threads[i], deadline);
-      if (stopped) ++i;
-      else if (stopped.error().code == std::errc::no_such_process) threads.erase(threads.begin() + static_cast<long>(i));
-      else return stopped;
-    }
+    if (auto r = wait_for_group_stop(threads, first, deadline); !r) return r;
   }
   if (threads.empty() || !known(threads, pid)) return make_error(std::errc::no_such_process, "the program has ended");
   std::sort(threads.begin(), threads.end(), [&](const Traced& a, const Traced& b) {
@@ -180,10 +205,11 @@ Result<void> stop_process(pid_t pid, std::vector<Traced>& threads, Deadline dead
 Result<void> enter_group_stop(pid_t pid, const std::vector<pid_t>& threads, Deadline deadline) {
   if (::kill(pid, SIGSTOP)) return errno_error("stop process " + std::to_string(pid));
   for (pid_t thread : threads) {  // the leader comes first and takes the signal; the others join on their way out
-    Traced t;
-    t.thread = thread;
+    std::vector<Traced> one(1);
+    one[0].thread = thread;
     if (request(PTRACE_CONT, thread, 0, nullptr)) return errno_error("let a thread stop");
-    if (auto r = wait_for_group_stop(t, deadline); !r) return r;
+    if (auto r = wait_for_group_stop(one, 0, deadline); !r) return r;
+    if (one.empty()) return make_error(std::errc::no_such_process, "a thread of the copy ended");
   }
   return {};
 }

@@ -1,5 +1,6 @@
 #include "tuplespace/wire.hh"
 
+#include <bit>
 #include <limits>
 
 namespace godwit {
@@ -60,12 +61,19 @@ Result<msgpack::object_handle> unpack(std::string_view bytes) {
 Packer& Packer::array(size_t size) { GODWIT_PACK(pack_array(static_cast<uint32_t>(size))); }
 Packer& Packer::map(size_t size) { GODWIT_PACK(pack_map(static_cast<uint32_t>(size))); }
 Packer& Packer::add(bool value) { GODWIT_PACK(pack(value)); }
-Packer& Packer::add(double value) { GODWIT_PACK(pack(value)); }
 Packer& Packer::add(std::nullptr_t) { GODWIT_PACK(pack_nil()); }
 Packer& Packer::add(const msgpack::object& value) { GODWIT_PACK(pack(value)); }
 Packer& Packer::add_signed(int64_t value) { GODWIT_PACK(pack(value)); }
 Packer& Packer::add_unsigned(uint64_t value) { GODWIT_PACK(pack(value)); }
 #undef GODWIT_PACK
+
+// By hand: msgpack-c writes 1.0 as the integer 1.
+Packer& Packer::add(double value) {
+  auto bits = std::bit_cast<uint64_t>(value);
+  out_ += '\xcb';
+  for (int shift = 56; shift >= 0; shift -= 8) out_ += static_cast<char>(bits >> shift);
+  return *this;
+}
 
 Packer& Packer::add(std::string_view value) {
   Appender appender{out_};
@@ -74,7 +82,7 @@ Packer& Packer::add(std::string_view value) {
   return *this;
 }
 
-Packer& Packer::add(Bytes value) {
+Packer& Packer::add(Bin value) {
   Appender appender{out_};
   to(appender).pack_bin(static_cast<uint32_t>(value.data.size()));
   out_.append(value.data);
@@ -138,7 +146,7 @@ bool decode(const msgpack::object& from, std::string& to) {
   return true;
 }
 
-bool decode(const msgpack::object& from, Bytes& to) {
+bool decode(const msgpack::object& from, Bin& to) {
   if (from.type != msgpack::type::BIN) return false;
   to.data = std::string_view(from.via.bin.ptr, from.via.bin.size);
   return true;

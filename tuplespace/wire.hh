@@ -19,13 +19,13 @@ namespace godwit {
 
 using Packed = std::string;  // one msgpack object, encoded
 
-inline constexpr size_t kMaxNesting = 40;  // of anything that comes from outside
+inline constexpr size_t kMaxNesting = 80;  // of anything that comes from outside
 
 /// Exactly one object, with nothing behind it. Errors: bad_message.
 Result<msgpack::object_handle> unpack(std::string_view bytes);
 
-/// Bytes to be packed as bin; a plain std::string is packed as str.
-struct Bytes {
+/// Bin to be packed as bin; a plain std::string is packed as str.
+struct Bin {
   std::string_view data;
 };
 /// An object that is already encoded.
@@ -40,7 +40,7 @@ class Packer {
   Packer& add(std::string_view value);
   Packer& add(const char* value) { return add(std::string_view(value)); }
   Packer& add(const std::string& value) { return add(std::string_view(value)); }
-  Packer& add(Bytes value);
+  Packer& add(Bin value);
   Packer& add(Raw value);
   Packer& add(bool value);
   Packer& add(double value);
@@ -98,7 +98,7 @@ bool decode(const msgpack::object& from, bool& to);
 bool decode(const msgpack::object& from, double& to);
 bool decode(const msgpack::object& from, std::string& to);       // str
 bool decode(const msgpack::object& from, std::string_view& to);  // str; lives as long as `from`
-bool decode(const msgpack::object& from, Bytes& to);             // bin; lives as long as `from`
+bool decode(const msgpack::object& from, Bin& to);             // bin; lives as long as `from`
 bool decode(const msgpack::object& from, msgpack::object& to);   // anything
 template <class T>
 bool decode(const msgpack::object& from, std::vector<T>& to) {

@@ -8,13 +8,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <sstream>
-
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/members.hh"
 #include "wrapper/commands.hh"
 #include "wrapper/control.hh"
 #include "wrapper/control_channel.hh"
+#include "wrapper/supervisor_facts.hh"
 #include "wrapper/unmovable.hh"
 
 namespace godwit {
@@ -25,36 +24,6 @@ namespace {
 
 constexpr auto kStartPatience = std::chrono::seconds(60);  // between admission and start
 constexpr auto kLogLook = std::chrono::milliseconds(50);
-
-// The program's command line, PIDs and place, as its supervisor tells them.
-struct SupervisorFacts {
-  PodSpec spec;
-  std::map<std::string, std::string> words;
-  uint64_t number(const std::string& key) const {
-    auto found = words.find(key);
-    return found == words.end() ? 0 : std::strtoull(found->second.c_str(), nullptr, 10);
-  }
-};
-
-Result<SupervisorFacts> parse_facts(const std::string& text) {
-  auto spec = parse_spec(text);
-  if (!spec) return spec.error();
-  SupervisorFacts facts{std::move(*spec), {}};
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    size_t space = line.find(' ');
-    facts.words[line.substr(0, space)] = percent_decode(line.substr(space + 1));
-  }
-  return facts;
-}
-
-Result<SupervisorFacts> ask_facts(int channel) {
-  if (auto sent = send_frame(channel, FrameKind::kFacts, ""); !sent) return sent.error();
-  auto answer = receive_frame(channel);
-  if (!answer) return answer.error();
-  if (answer->kind != FrameKind::kFactsReply) return make_error(std::errc::protocol_error, "the supervisor's answer");
-  return parse_facts(answer->payload);
-}
 
 std::string address_text(const shared::Address& address) {
   char text[INET6_ADDRSTRLEN] = "";
@@ -332,6 +301,7 @@ void register_wrapper(Node& node) {
   auto service = std::make_unique<PodService>(node);
   services()[&node] = service.get();
   node.set_pod_controller(std::move(service));
+  node.set_pod_host(std::make_unique<PodMaker>(node));
 }
 
 }  // namespace godwit

@@ -53,6 +53,19 @@ class PodService final : public PodController {
   std::map<uint64_t, Loop::TimerId> admitted_;  // not started yet
 };
 
+/// What moves need; see tuplespace/node/pod_host.hh. Talks to supervisors directly, from any thread.
+class PodMaker final : public PodHost {
+ public:
+  explicit PodMaker(Node& node) : node_(node) {}
+  Result<RunningPod> find(uint64_t pod) override;
+  Result<MadePod> make(const PodToMake& what) override;
+  void departed(uint64_t pod, const std::string& host) override;
+  void discard(uint64_t pod) override;
+
+ private:
+  Node& node_;
+};
+
 /// The service of a node; one each.
 PodService& pod_service(Node& node);
 

@@ -112,6 +112,7 @@ class Supervisor {
   std::string input_;
   bool input_ended_ = false;
   pid_t init_ = 0, program_pid_ = 0;
+  int restoree_number_ = -1;  // arrival: of its end of the control socket pair, in it
   uint64_t namespace_ = 0;
   std::string pod_file_;
   int exec_error_ = 0, broken_ = 0, status_ = -1;
@@ -336,6 +337,7 @@ void Supervisor::handle_report() {
       ucred sender{};
       if (c && c->cmsg_type == SCM_CREDENTIALS) memcpy(&sender, CMSG_DATA(c), sizeof sender);
       program_pid_ = sender.pid;
+      restoree_number_ = message.value;
       program_.reset(static_cast<int>(::syscall(SYS_pidfd_open, sender.pid, 0)));
     }
     if (message.kind == InitReport::kNoExec) exec_error_ = message.value;
@@ -567,6 +569,7 @@ std::string Supervisor::facts() const {
   add("program_pid", static_cast<uint64_t>(program_pid_));
   add("pid_namespace", namespace_);
   text += std::string("state ") + (plan_.init.program ? "arrived" : "running") + "\n";
+  if (restoree_number_ >= 0) add("restoree", static_cast<uint64_t>(restoree_number_));
   if (status_ >= 0) add("status", static_cast<uint64_t>(status_));
   return text;
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "tuplespace/command/command.hh"
+#include "tuplespace/node/spawn.hh"
 #include "tuplespace/posix/file.hh"
 
 namespace godwit {
@@ -27,6 +28,7 @@ Result<Finished> run_and_read(const std::vector<std::string>& words) {
   std::vector<char*> argv;
   for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
+  const char* executable = godwit_executable();
   pid_t child = fork();
   if (child < 0) return errno_error("starting the node");
   if (child == 0) {
@@ -35,7 +37,7 @@ Result<Finished> run_and_read(const std::vector<std::string>& words) {
     dup2(to.get(), 1);
     dup2(to.get(), 2);
     close_range(3, ~0U, 0);
-    execv("/proc/self/exe", argv.data());
+    execv(executable, argv.data());
     _exit(127);
   }
   to.reset();

@@ -456,7 +456,7 @@ Packed Directory::snapshot() const {
   for (const auto& [id, session] : state_.sessions) {
     packer.array(4).add(id).add(session.host).add(session.floor).array(session.outcomes.size());
     for (const auto& [sequence, outcome] : session.outcomes)
-      packer.array(4).add(sequence).add(outcome.code).add(outcome.what).add(Bytes{outcome.result});
+      packer.array(4).add(sequence).add(outcome.code).add(outcome.what).add(Bin{outcome.result});
   }
   return packer.take();
 }
@@ -492,7 +492,7 @@ Result<Directory::State> Directory::read_state(std::string_view snapshot) {
     for (const auto& fields : outcomes) {
       uint64_t sequence = 0;
       Outcome outcome;
-      Bytes result;
+      Bin result;
       if (fields.size() != 4 || !decode(fields[0], sequence) || !decode(fields[1], outcome.code) ||
           !decode(fields[2], outcome.what) || !decode(fields[3], result))
         return damaged;

@@ -122,7 +122,7 @@ Result<std::vector<Keeper::Held>> Keeper::ask(const std::string& request, std::s
     Fields fields(object->get());
     if (fields.get_or<bool>("more", false)) {
       all.push_back({fields.get_or<std::string>("name", ""),
-                     std::string(fields.get_or<Bytes>("blob", {}).data), std::move(message->fds)});
+                     std::string(fields.get_or<Bin>("blob", {}).data), std::move(message->fds)});
       continue;
     }
     int code = fields.get_or<int>("code", EPROTO);
@@ -147,7 +147,7 @@ Result<std::vector<Keeper::Held>> Keeper::ask_again(const std::string& request, 
 Result<void> Keeper::put(const std::string& name, std::span<const int> fds, std::string_view blob) {
   if (fds.size() > kMaxHeldDescriptors || blob.size() > kMaxHeldBlob || name.size() > 1024)
     return make_error(std::errc::argument_list_too_long, "keeping descriptors as " + name.substr(0, 80));
-  auto answer = ask_again(pack_map("op", "put", "name", name, "blob", Bytes{blob}), fds, true);
+  auto answer = ask_again(pack_map("op", "put", "name", name, "blob", Bin{blob}), fds, true);
   return answer ? Result<void>{} : answer.error();
 }
 
@@ -211,7 +211,7 @@ class KeeperProcess {
     Fields fields(object->get());
     std::string op = fields.get_or<std::string>("op", "");
     std::string name = fields.get_or<std::string>("name", "");
-    if (op == "put") held_[name] = {std::string(fields.get_or<Bytes>("blob", {}).data), std::move(message->fds)};
+    if (op == "put") held_[name] = {std::string(fields.get_or<Bin>("blob", {}).data), std::move(message->fds)};
     else if (op == "drop") held_.erase(name);
     else if (op == "list" || op == "all") return show(client.get(), op == "all");
     else return answer(client.get(), ENOSYS, "the keeper has no operation '" + op + "'");
@@ -227,7 +227,7 @@ class KeeperProcess {
       std::vector<int> fds;
       if (with_descriptors)
         for (const auto& fd : entry.fds) fds.push_back(fd.get());
-      if (!send_message(client, pack_map("name", name, "blob", Bytes{entry.blob}, "more", true), fds)) return false;
+      if (!send_message(client, pack_map("name", name, "blob", Bin{entry.blob}, "more", true), fds)) return false;
     }
     return answer(client, 0, "");
   }

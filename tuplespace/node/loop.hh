@@ -3,7 +3,7 @@
 // Everything runs in the thread that calls run(), except post(), which any thread may call. What must
 // stay true: a callback may add and remove anything, itself too; a removed one is never called again.
 // `prepare` callbacks exist for sources that epoll cannot judge alone (ZeroMQ's edge-like descriptor):
-// each runs before every wait and answers whether it left work undone.
+// each runs before every wait; one that answers true has all asked again first.
 #pragma once
 #include <sys/epoll.h>
 

@@ -339,8 +339,8 @@ void Node::serve_own_methods() {
       return reply.fail(*bad);
     if (community != replica_->community()) return reply.fail(refused("this node is of another community"));
     announced_[host] = address;
-    if (first && !replica_->is_first() && address != replica_->first_address()) {
-      replica_->set_first_address(address);
+    if (first && !replica_->is_first()) {
+      replica_->first_is_back(address);
       settings_.join = address;
       if (auto saved = home_.save(settings_); !saved) return reply.fail(saved.error());
     }

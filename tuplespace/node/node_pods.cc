@@ -153,7 +153,7 @@ void Node::control_local_pod(const msgpack::object& params, Reply reply) {
   pods_->log(name, fields.get_or<uint64_t>("offset", 0), limit, fields.get_or<bool>("wait", false),
              [reply](Result<PodLog> log) {
                if (!log) return reply.fail(log.error());
-               reply.send(pack_map("data", Bytes{log->data}, "next", log->next, "ended", log->ended));
+               reply.send(pack_map("data", Bin{log->data}, "next", log->next, "ended", log->ended));
              });
 }
 

@@ -110,7 +110,7 @@ int run_logs(const Args& args) {
                                  follow ? seconds(20) : seconds(30));
     if (!answer && follow && answer.error().code == std::errc::timed_out) continue;  // nothing new yet
     if (!answer) return fail("logs", answer.error());
-    Bytes data;
+    Bin data;
     uint64_t next = 0;
     bool ended = false;
     if (auto bad = Fields(answer->get()).need("data", data, "next", next, "ended", ended)) return fail("logs", *bad);

@@ -11,7 +11,7 @@ constexpr auto kFetchPatience = std::chrono::seconds(30);
 constexpr auto kFetchPause = std::chrono::milliseconds(200);
 constexpr auto kSaveDelay = std::chrono::milliseconds(200);
 constexpr size_t kFetchBytes = size_t{1} << 20;
-constexpr uint64_t kTrimEvery = 4096;  // batches
+constexpr uint64_t kTrimEvery = 1024;  // batches
 
 Error first_is_away(const std::string& address) {
   return make_error(std::errc::host_unreachable, "the community's first node, " + address +
@@ -19,11 +19,11 @@ Error first_is_away(const std::string& address) {
 }
 
 Packed pack_outcome(uint64_t index, const Outcome& outcome) {
-  return pack_map("index", index, "code", outcome.code, "what", outcome.what, "result", Bytes{outcome.result});
+  return pack_map("index", index, "code", outcome.code, "what", outcome.what, "result", Bin{outcome.result});
 }
 
 bool read_outcome(const Fields& fields, uint64_t& index, Outcome& outcome) {
-  Bytes result;
+  Bin result;
   if (fields.need("index", index, "code", outcome.code, "what", outcome.what, "result", result)) return false;
   outcome.result = result.data;
   return true;
@@ -194,11 +194,11 @@ Packed Replica::fetched(uint64_t after) const {
   auto entries = log_->read(after + 1, kFetchBytes);
   if (after > directory_.applied() || (entries.empty() && after < directory_.applied())) {
     Packed snapshot = directory_.snapshot();
-    return pack_map("snapshot", Bytes{snapshot});
+    return pack_map("snapshot", Bin{snapshot});
   }
   Packer packer;
   packer.map(2).add("first").add(after + 1).add("batches").array(entries.size());
-  for (const auto& entry : entries) packer.add(Bytes{entry.batch});
+  for (const auto& entry : entries) packer.add(Bin{entry.batch});
   return packer.take();
 }
 
@@ -218,12 +218,19 @@ void Replica::trim_when_long() {
 
 // ---- the followers
 
+void Replica::first_is_back(std::string address) {
+  first_address_ = std::move(address);
+  if (fetching_) fetch();
+}
+
+// A newer fetch takes the place of an older one, whose answer is then ignored.
 void Replica::fetch() {
   fetching_ = true;
+  uint64_t generation = ++fetch_generation_;
   peers_.call_address(first_address_, "directory.fetch",
                       pack_map("community", community_, "after", directory_.applied()),
-                      [this, alive = alive_](Answer answer) {
-                        if (*alive) on_fetched(std::move(answer));
+                      [this, alive = alive_, generation](Answer answer) {
+                        if (*alive && generation == fetch_generation_) on_fetched(std::move(answer));
                       },
                       in_time(kFetchPatience));
 }
@@ -232,19 +239,19 @@ void Replica::fetch() {
 void Replica::on_fetched(Answer answer) {
   bool good = answer.has_value() && take_batches(Fields(answer->get()));
   if (good) return fetch();
-  loop_.after(kFetchPause, [this, alive = alive_] {
-    if (*alive) fetch();
+  loop_.after(kFetchPause, [this, alive = alive_, generation = fetch_generation_] {
+    if (*alive && generation == fetch_generation_) fetch();
   });
 }
 
 bool Replica::take_batches(const Fields& fields) {
-  if (auto snapshot = fields.get<Bytes>("snapshot")) {
+  if (auto snapshot = fields.get<Bin>("snapshot")) {
     if (!directory_.install(snapshot->data)) return false;
     save_soon();
     return run_waiters(), true;
   }
   uint64_t index = 0;
-  std::vector<Bytes> batches;
+  std::vector<Bin> batches;
   if (fields.need("first", index, "batches", batches)) return false;
   for (const auto& batch : batches) {
     if (index == directory_.applied() + 1) directory_.apply(index, batch.data);

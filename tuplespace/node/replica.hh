@@ -35,8 +35,8 @@ class Replica {
   Result<void> open_as_first(uint64_t community);
   /// The log is on the node at `address`; its community is `community`. Reads come from the file.
   Result<void> open_as_follower(uint64_t community, std::string address);
-  /// Where the first node is by now.
-  void set_first_address(std::string address) { first_address_ = std::move(address); }
+  /// The first node has started anew, perhaps elsewhere: asks it at once for what was missed.
+  void first_is_back(std::string address);
   const std::string& first_address() const { return first_address_; }
 
   /// Enters this host, whose incarnation is the session of all later submits. Followers start to fetch.
@@ -113,6 +113,7 @@ class Replica {
 
   std::string first_address_;
   bool fetching_ = false;
+  uint64_t fetch_generation_ = 0;
   std::vector<Waiter> waiters_;
   Loop::TimerId save_timer_ = 0;
 };

@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdlib>
+
 namespace godwit {
 namespace {
 
@@ -16,6 +19,11 @@ void default_signals() {
 }
 
 }  // namespace
+
+const char* godwit_executable() {
+  const char* named = std::getenv("GODWIT_EXECUTABLE");
+  return named && *named ? named : "/proc/self/exe";
+}
 
 void become_daemon(int keep, int log) {
   default_signals();
@@ -38,12 +46,13 @@ Result<void> spawn_detached(const std::vector<std::string>& words) {
   std::vector<char*> argv;
   for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
+  const char* executable = godwit_executable();
   pid_t child = fork();
   if (child < 0) return errno_error("starting godwit " + words.back());
   if (child == 0) {
     if (fork() != 0) _exit(0);
     become_daemon(-1, -1);
-    execv("/proc/self/exe", argv.data());
+    execv(executable, argv.data());
     _exit(127);
   }
   while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}

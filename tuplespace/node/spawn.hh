@@ -8,7 +8,10 @@
 
 namespace godwit {
 
-/// Runs this executable with these words (the first is argv[0]) as nobody's child, in a session of its
+/// The godwit executable: this process's own, or what GODWIT_EXECUTABLE names in processes that are not it.
+const char* godwit_executable();
+
+/// Runs it with these words (the first is argv[0]) as nobody's child, in a session of its
 /// own, with no descriptor but /dev/null as 0, 1 and 2, default signals, and / as its folder. Does not
 /// wait for it. Safe in a process with threads.
 Result<void> spawn_detached(const std::vector<std::string>& words);

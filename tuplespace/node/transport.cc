@@ -199,15 +199,17 @@ SocketWatcher::~SocketWatcher() {
   loop_.remove_fd(fd_);
 }
 
-// ZeroMQ's descriptor signals changes, not states, so the truth is asked for before every wait.
+// ZeroMQ's descriptor signals changes, not states, so the truth is asked for before every wait. Handling a
+// message may send through another socket, and thereby swallow that one's signal: so if there was one,
+// all are asked again.
 bool SocketWatcher::drain() {
-  for (int i = 0; i < kBatch; ++i) {
-    if (!socket_.readable()) return false;
+  int handled = 0;
+  for (; handled < kBatch && socket_.readable(); ++handled) {
     auto message = socket_.receive();
-    if (!message) return false;
+    if (!message) break;
     on_message_(std::move(*message));
   }
-  return true;
+  return handled > 0;
 }
 
 }  // namespace godwit

@@ -96,6 +96,11 @@ void remove_pod(Thread& self, uint64_t pod) {
     intend(self, run);
     free_intent(self);
   }
+  remove_member(self, pod);
+}
+
+void remove_member(Thread& self, uint64_t pod) {
+  Section section(self);
   lock(self, kDirectory);
   uint32_t m = find_pod(self.segment, pod);
   if (m) {

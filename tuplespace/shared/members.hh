@@ -11,6 +11,9 @@ int add_pod(Thread& self, uint64_t pod, uint32_t* member);
 /// closes a killed process's sockets, and gives its runs back. None of its processes runs any more.
 void remove_pod(Thread& self, uint64_t pod);
 
+/// Takes only the pod's member and area out, for a pod whose sockets and sets are looked after otherwise.
+void remove_member(Thread& self, uint64_t pod);
+
 /// The member of a pod; 0 if it has none here.
 uint32_t find_pod(const Segment& segment, uint64_t pod);
 

@@ -42,6 +42,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   ~Far() override {
     if (!host_.empty()) carrier().forget(*this);
     all_.streams_.detach(socket_, side_);
+    all_.context_.forget(socket_, side_);
   }
 
   Socket& socket() { return socket_; }
@@ -279,12 +280,18 @@ bool FarConnections::uses(const std::string& host) const {
 }
 
 Result<void> FarConnections::add(Socket& socket, uint32_t side, UniqueFd placeholder, bool open) {
+  context_.keep(socket, side, placeholder.get());
   auto far = std::make_unique<Far>(*this, socket, side, open);
   Far& made = *far;
   if (auto attached = streams_.attach(socket, side, std::move(placeholder), made); !attached) return attached;
   far_[socket.id] = std::move(far);
   if (!made.start()) made.lost();
   return {};
+}
+
+FarConnections::Found FarConnections::find(uint64_t connection) const {
+  auto it = far_.find(connection);
+  return it == far_.end() ? Found{nullptr, 0} : Found{&it->second->socket(), it->second->side()};
 }
 
 UniqueFd FarConnections::remove(Socket& socket) {

@@ -34,6 +34,9 @@ class FarContext {
   virtual std::optional<Route> route(uint64_t pod) = 0;
   /// The carrier to a host, made on demand.
   virtual Carrier& carrier(const std::string& host) = 0;
+  /// The node uses an end now, and does no more: so that a restarted node can take it up.
+  virtual void keep(const shared::Socket& socket, uint32_t side, int placeholder) = 0;
+  virtual void forget(const shared::Socket& socket, uint32_t side) = 0;
 };
 
 /// Payload of kOpen.
@@ -56,6 +59,11 @@ class FarConnections {
   /// Gives the end up because its pod comes to this host; the placeholder goes back to the pod.
   UniqueFd remove(shared::Socket& socket);
   bool knows(uint64_t connection) const { return far_.contains(connection); }
+  struct Found {
+    shared::Socket* socket;  // null: not known
+    uint32_t side;           // the absent end
+  };
+  Found find(uint64_t connection) const;
   /// Whether any connection's other end is on `host`.
   bool uses(const std::string& host) const;
 

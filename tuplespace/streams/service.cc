@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -110,7 +111,7 @@ struct StreamService::Arriving {
   std::string token;
 };
 
-StreamService::StreamService(Node& node) : node_(node) {
+StreamService::StreamService(Node& node) : node_(node), keeper_(node.home()) {
   node_.serve("carrier.open", [this](const msgpack::object& params, Reply reply) { offer_carrier(params, reply); },
               Retry::kRepeated);
   node_.on_directory_change([this](const Change& change) {
@@ -142,7 +143,45 @@ Result<void> StreamService::start() {
   if (auto r = listen_for_carriers(); !r) return r;
   for (const auto& [id, listener] : node_.directory().listeners()) on_listener(listener, true);
   sync_listeners();
+  // After the other rooms' start hooks, so that everybody has said what he can take up.
+  node_.loop().post([this] { take_up_kept(); });
+  on_kept("far", [this](Keeper::Held held) {
+    auto end = find_end(segment_, held.name);
+    if (!end || held.fds.size() != 1 || far_->knows(end->socket->id)) return;
+    (void)far_->add(*end->socket, end->side, std::move(held.fds[0]), false);
+  });
   return {};
+}
+
+void StreamService::take_up_kept() {
+  auto all = keeper_.all();
+  if (!all) return;
+  for (Keeper::Held& held : *all) {
+    std::string name = held.name;
+    auto handler = take_up_.find(kind_of(name));
+    bool end_is_gone = (kind_of(name) == "far" || kind_of(name) == "outside") && !find_end(segment_, name);
+    if (handler == take_up_.end() || end_is_gone) {
+      (void)keeper_.drop(name);
+      continue;
+    }
+    handler->second(std::move(held));
+  }
+}
+
+void StreamService::keep(const shared::Socket& socket, uint32_t side, int placeholder) {
+  (void)keeper_.put(end_name("far", socket, side), std::span(&placeholder, 1), {});
+}
+void StreamService::forget(const shared::Socket& socket, uint32_t side) {
+  (void)keeper_.drop(end_name("far", socket, side));
+}
+
+UniqueFd StreamService::copy_listener(uint64_t listener) {
+  auto it = proxies_.find(listener);
+  if (it == proxies_.end()) {
+    auto made = listen_at(listener_name(segment_, listener));
+    return made ? std::move(*made) : UniqueFd();
+  }
+  return UniqueFd(fcntl(it->second.socket.get(), F_DUPFD_CLOEXEC, 0));
 }
 
 // --- routes ----------------------------------------------------------------------------------------
@@ -292,7 +331,7 @@ void StreamService::offer_carrier(const msgpack::object& params, Reply reply) {
   std::erase_if(offers_, [&](const auto& offer) { return offer.second == from; });
   std::string token = random_token();
   offers_[token] = from;
-  reply.send(pack_map("port", port_of(carrier_listener_.get()), "token", Bytes{token}));
+  reply.send(pack_map("port", port_of(carrier_listener_.get()), "token", Bin{token}));
 }
 
 void StreamService::on_carrier_connection() {
@@ -363,7 +402,7 @@ void StreamService::redial(const std::string& host) {
 void StreamService::on_offer(const std::string& host, Answer answer) {
   const HostEntry* entry = node_.directory().host(host);
   uint16_t port;
-  Bytes token;
+  Bin token;
   if (!answer || !entry || Fields(answer->get()).need("port", port, "token", token)) return redial(host);
   auto where = parse_address(entry->address);
   if (!where) return redial(host);

@@ -13,6 +13,7 @@
 #include "tuplespace/node/node.hh"
 #include "tuplespace/streams/far.hh"
 #include "tuplespace/streams/host_segment.hh"
+#include "tuplespace/streams/keeping.hh"
 
 namespace godwit {
 
@@ -35,10 +36,19 @@ class StreamService final : public FarContext {
   /// A pod of this host has ended: its ends, its runs and its listeners go.
   void remove_pod(uint64_t pod);
 
+  /// A duplicate of a listener's proxy here (made if there is none), for a pod that may come to this host.
+  UniqueFd copy_listener(uint64_t listener);
+  /// What an earlier node left with the keeper, by kind_of(name). Each is asked for once, at start.
+  using TakeUp = std::function<void(Keeper::Held held)>;
+  void on_kept(std::string kind, TakeUp take_up) { take_up_[std::move(kind)] = std::move(take_up); }
+  Keeper& keeper() { return keeper_; }
+
   // FarContext
   std::string self() override { return node_.host_name(); }
   std::optional<Route> route(uint64_t pod) override;
   Carrier& carrier(const std::string& host) override;
+  void keep(const shared::Socket& socket, uint32_t side, int placeholder) override;
+  void forget(const shared::Socket& socket, uint32_t side) override;
 
  private:
   struct Peer;
@@ -58,8 +68,11 @@ class StreamService final : public FarContext {
   void on_offer(const std::string& host, Answer answer);
   void redial(const std::string& host);
   bool is_here(uint64_t pod) const;
+  void take_up_kept();
 
   Node& node_;
+  Keeper keeper_;
+  std::map<std::string, TakeUp> take_up_;
   shared::Segment segment_;
   std::unique_ptr<Streams> streams_;
   std::unique_ptr<FarConnections> far_;

@@ -89,7 +89,7 @@ Result<void> Streams::attach(Socket& socket, uint32_t side, UniqueFd placeholder
     free_.push_back(index);
     return added;
   }
-  uses_[index] = Use{&socket, side, std::move(placeholder), &user};
+  uses_[index] = Use{&socket, side, std::move(placeholder), &user, false};
   index_of_[key(socket, side)] = index;
   shared::End& end = socket.ends[side];
   // Whoever slept at this end before is not here any more.
@@ -97,6 +97,8 @@ Result<void> Streams::attach(Socket& socket, uint32_t side, UniqueFd placeholder
   end.futex_sleepers.store(0);
   end.edge_sleepers.store(0);
   end.bells.store(0);
+  end.read_lock.store(0);
+  end.write_lock.store(0);
   end.watched.store(0);
   for (auto& watch : end.watches) watch.store(0);
   shared::add_watch(end, set_->offset | index);
@@ -119,6 +121,13 @@ UniqueFd Streams::detach(Socket& socket, uint32_t side) {
   return std::move(use.placeholder);
 }
 
+void Streams::keep_bells(Socket& socket, uint32_t side) {
+  auto it = index_of_.find(key(socket, side));
+  if (it == index_of_.end()) return;
+  uses_[it->second].keep_bells = true;
+  socket.ends[side].edge_sleepers.store(1);
+}
+
 void Streams::look_again(Socket& socket, uint32_t side) {
   if (auto it = index_of_.find(key(socket, side)); it != index_of_.end()) shared::mark(*set_, it->second);
 }
@@ -133,8 +142,12 @@ void Streams::ring(Socket& socket, uint32_t side, uint32_t events) {
 }
 
 void Streams::free(Socket& socket) {
-  shared::intend(self_, socket.offset);
   socket.state.store(shared::SocketState::kFree);
+  free_run(socket.offset);
+}
+
+void Streams::free_run(shared::Offset run) {
+  shared::intend(self_, run);
   shared::free_intent(self_);
 }
 
@@ -162,7 +175,8 @@ void Streams::on_bell(uint32_t index, uint32_t events) {
   if (end.bells.load() >= 8) {
     end.bells.store(0);
     char bells[512];
-    while (recv(use.placeholder.get(), bells, sizeof bells, MSG_DONTWAIT) == sizeof bells) {
+    size_t most = use.keep_bells ? 4 : sizeof bells;
+    while (recv(use.placeholder.get(), bells, most, MSG_DONTWAIT) == sizeof bells) {
     }
   }
   if (events & (EPOLLHUP | EPOLLERR)) use.user->gone();

@@ -41,11 +41,15 @@ class Streams {
   /// Has the user look again soon.
   void look_again(shared::Socket& socket, uint32_t side);
   int placeholder(shared::Socket& socket, uint32_t side) const;
+  /// From now on every ring of the other end leaves a byte in the placeholder, so that whoever sleeps on a copy of it
+  /// is woken: the end's pod is about to come to this host.
+  void keep_bells(shared::Socket& socket, uint32_t side);
 
   /// Tells the other end that `events` may be so now.
   void ring(shared::Socket& socket, uint32_t side, uint32_t events);
   /// Frees a piece that no end uses any more.
   void free(shared::Socket& socket);
+  void free_run(shared::Offset run);
 
   shared::Segment segment() const { return segment_; }
   shared::Thread& self() { return self_; }
@@ -58,6 +62,7 @@ class Streams {
     uint32_t side = 0;
     UniqueFd placeholder;
     EndUser* user = nullptr;
+    bool keep_bells = false;
   };
   Streams(Loop& loop, shared::Segment segment) : loop_(loop), segment_(segment) {}
   Result<void> start();

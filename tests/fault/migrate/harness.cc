@@ -140,10 +140,13 @@ Pod::Pod(std::vector<std::string> command, Options options) {
       pid_t program = ::fork();
       if (program == 0) become_program(arguments.data(), in[0], out[1], go[0]);
       GODWIT_CHECK(::write(ready[1], "x", 1) == 1);
-      ::syscall(SYS_close_range, 0, ~0u, 0);
+      ::dup2(out[1], 1);
+      ::syscall(SYS_close_range, 2, ~0u, 0);
       int status;
       while (::waitpid(-1, &status, 0) != program) {
       }
+      // SIGKILL is the end of a copy that has been moved away, anything else an accident.
+      if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) ::dprintf(1, "BAD end, status %#x\n", status);
       ::_exit(0);
     }
     ::syscall(SYS_close_range, 0, ~0u, 0);
@@ -183,12 +186,22 @@ testing::AssertionResult Pod::lines(const std::string& prefix, int count) {
   while (count > 0) {
     std::string text = line(deadline);
     if (text.empty())
-      return testing::AssertionFailure() << "no line \"" << prefix << "\"; the program is "
-                                         << line_after(read_text(proc_path(pid_, "status")), "State:");
+      return testing::AssertionFailure() << "no line \"" << prefix << "\"; " << fate();
     if (text.starts_with("BAD")) return testing::AssertionFailure() << text;
     if (text.starts_with(prefix)) --count;
   }
   return testing::AssertionSuccess();
+}
+
+std::string Pod::fate() {
+  for (std::string text; !(text = line(Clock::now())).empty();)
+    if (text.starts_with("BAD")) return text;
+  std::string state(line_after(read_text(proc_path(pid_, "status")), "State:"));
+  if (!state.empty() && state[1] != 'Z') return "the program is" + state;
+  int status = 0;
+  if (waiter_ && ::waitpid(waiter_, &status, 0) == waiter_ && WIFEXITED(status))
+    return "the program has ended, " + std::to_string(WEXITSTATUS(status)) + " (128 + signal)";
+  return "the program has ended";
 }
 
 void Pod::tell(const std::string& text) {
@@ -200,7 +213,8 @@ void Pod::tell(const std::string& text) {
 Result<void> move_once(Pod& pod, const MoveOptions& options) {
   auto [here, there] = channel_pair();
   ArrivalHost host;
-  host.spawn = [](const SpawnRequest& request) { return spawn_in_namespaces(request); };
+  pid_t waiter = 0;
+  host.spawn = [&](const SpawnRequest& request) { return spawn_in_namespaces(request, &waiter); };
   host.replace = [&](uint32_t number, const std::string&, uint32_t) -> std::optional<UniqueFd> {
     return UniqueFd(::dup(number == 0 ? pod.input() : pod.output()));
   };
@@ -264,7 +278,9 @@ Result<void> move_once(Pod& pod, const MoveOptions& options) {
     options.figures->target = target_figures;
     options.figures->blackout_ms = std::chrono::duration<double, std::milli>(resumed - frozen).count();
   }
-  if (!options.abort) pod.set_pid(new_pid);
+  if (options.abort) return {};
+  pod.set_pid(new_pid);
+  pod.set_waiter(waiter);
   return {};
 }
 

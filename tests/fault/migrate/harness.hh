@@ -38,9 +38,13 @@ class Pod {
   /// Sends a line to the program's standard input.
   void tell(const std::string& text);
   int input() const { return input_reading_.get(); }
+  /// The process whose end tells how the copy's program ended.
+  void set_waiter(pid_t waiter) { waiter_ = waiter; }
+  /// What has become of the program, for messages of failed tests.
+  std::string fate();
 
  private:
-  pid_t pid_ = 0;
+  pid_t pid_ = 0, waiter_ = 0;
   UniqueFd reading_, writing_, input_reading_, input_writing_;
   std::string buffer_;
 };

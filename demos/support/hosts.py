@@ -1,0 +1,135 @@
+"""Hosts for demos and tests, made on this machine and removed again.
+
+A host is a network namespace with an address of its own on a veth link, PID, IPC and mount namespaces, its own
+GODWIT_HOME and its own /dev/shm. Only program files are shared; nothing passes between two hosts but packets.
+Works as root, and without where user namespaces are allowed.
+"""
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent():
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def build_directory():
+    """Where the executables are: $GODWIT_BUILD, or build/release of this tree."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return os.environ.get("GODWIT_BUILD", os.path.join(root, "build", "release"))
+
+
+class Host:
+    """One host. Everything started in it dies with it."""
+
+    def __init__(self, name, directory):
+        self.name = name
+        self.home = os.path.join(directory, name)
+        os.makedirs(self.home, mode=0o700, exist_ok=True)
+        self.address = None
+        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        script = "mount -t tmpfs -o size=4g tmpfs /dev/shm && ip link set lo up && echo up && exec sleep infinity"
+        self.root = subprocess.Popen(
+            ["unshare", *user, "--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+             "sh", "-c", script],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=_die_with_parent)
+        if self.root.stdout.readline() != b"up\n":
+            raise RuntimeError("cannot make a host: namespaces are not allowed here")
+        children = f"/proc/{self.root.pid}/task/{self.root.pid}/children"
+        with open(children) as f:
+            self.init = int(f.read().split()[0])
+
+    def _command(self, words):
+        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        return ["nsenter", "--target", str(self.init), *user, "--net", "--ipc", "--mount", "--pid", "--", *words]
+
+    def environment(self, **more):
+        return {**os.environ, "GODWIT_HOME": self.home, **more}
+
+    def popen(self, *words, env=None, **options):
+        """Starts a program in the host."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.Popen(self._command(words), env=env or self.environment(),
+                                preexec_fn=_die_with_parent, **options)
+
+    def run(self, *words, check=True, timeout=60, **options):
+        """Runs a program in the host to its end. returns its output."""
+        process = self.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise RuntimeError(f"{self.name}: {' '.join(words)}: no end in {timeout} s: {err.strip()}")
+        if check and process.returncode != 0:
+            raise RuntimeError(f"{self.name}: {' '.join(words)}: status {process.returncode}: {err.strip()}")
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def godwit(self, *words, **options):
+        return self.run(os.path.join(build_directory(), "godwit"), *words, **options)
+
+    def kill(self):
+        """The power goes."""
+        self.root.kill()
+        self.root.wait()
+
+
+class Hosts:
+    """Two hosts a and b with a link between them; a context manager. One community, a being its first node."""
+
+    def __init__(self, start_nodes=True):
+        self.directory = tempfile.mkdtemp(prefix="godwit-hosts-")
+        self.start_nodes = start_nodes
+        self.outside = None  # a network namespace of its own, for programs outside the community
+
+    def __enter__(self):
+        try:
+            self.a = Host("a", self.directory)
+            self.b = Host("b", self.directory)
+            self._link()
+            if self.start_nodes:
+                self._community()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _link(self):
+        a, b = self.a, self.b
+        a.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+        self._move_link("eth1", b)
+        for host, device, address in ((a, "eth0", "10.77.0.1"), (b, "eth1", "10.77.0.2")):
+            host.address = address
+            host.run("ip", "address", "add", address + "/24", "dev", device)
+            host.run("ip", "link", "set", device, "up")
+
+    def _move_link(self, device, to):
+        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        subprocess.run(["nsenter", "--target", str(self.a.init), *user, "--net", "--",
+                        "ip", "link", "set", device, "netns", str(to.init)], check=True)
+
+    def _community(self):
+        self.start_node(self.a)
+        shutil.copy(os.path.join(self.a.home, "community.key"), os.path.join(self.b.home, "community.key"))
+        self.start_node(self.b, "--join", self.node_address)
+
+    def start_node(self, host, *more, env=None):
+        """Starts the host's node; returns the address it says."""
+        words = ["node", "--host-name", host.name, "--listen", host.address + ":0", *more]
+        out = host.godwit(*words, env=env).stdout
+        ready = [line for line in out.splitlines() if line.startswith("ready ")][0]
+        if host is self.a:
+            self.node_address = ready.split()[2]
+        return ready.split()[2]
+
+    def __exit__(self, *_):
+        for host in (getattr(self, "a", None), getattr(self, "b", None)):
+            if host:
+                host.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,254 @@
+#include "migrate/outgoing.hh"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "migrate/on_loop.hh"
+#include "tuplespace/fault.hh"
+#include "tuplespace/shared/members.hh"
+
+namespace godwit::migrate {
+
+using StreamSocket = shared::Socket;
+
+namespace {
+
+constexpr int kAttempts = 8;                               // of a program that keeps changing
+constexpr auto kChildPatience = std::chrono::seconds(3);   // for a child of the program, e.g. a BGSAVE, to end
+constexpr auto kCopyPatience = std::chrono::minutes(10);
+constexpr auto kFreezePatience = std::chrono::milliseconds(300);
+constexpr auto kFinalPatience = std::chrono::seconds(5);
+constexpr auto kResumePatience = std::chrono::seconds(10);
+
+bool is_again(const Error& error) {
+  return error.code == std::make_error_code(std::errc::resource_unavailable_try_again);
+}
+
+double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
+
+class ForeignDescriptors {
+ public:
+  explicit ForeignDescriptors(int pid) : pidfd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {}
+  UniqueFd copy(uint32_t number) const {
+    return UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd_.get(), number, 0)));
+  }
+
+ private:
+  UniqueFd pidfd_;
+};
+
+}  // namespace
+
+uint64_t control_of(shared::Segment segment, uint64_t pod) {
+  uint32_t member = shared::find_pod(segment, pod);
+  if (!member) return 0;
+  for (const shared::Process& process : segment.area_of(member)->processes)
+    if (uint32_t pid = process.pid.load(); pid && pid != ~0u) return process.control;
+  return 0;
+}
+
+std::vector<shared::Offset> give_up_ends(StreamService& service, uint64_t pod, int pid, const ControlView& control) {
+  ForeignDescriptors theirs(pid);
+  // The lowest number of each end: any copy of the description will do.
+  std::map<std::pair<uint32_t, Role>, uint32_t> number_of;
+  for (uint32_t number = 0; number < control.descriptors.size(); ++number)
+    if (uint32_t word = control.descriptors[number])
+      number_of.emplace(std::pair(descriptor_piece(word), descriptor_role(word)), number);
+  std::vector<shared::Offset> to_free;
+  for (uint32_t index = 0; index < control.pieces.size(); ++index) {
+    const ControlPiece& piece = control.pieces[index];
+    if (!piece.address || piece.kind == PieceKind::kArea) continue;
+    if (piece.kind != PieceKind::kSocket) {
+      to_free.push_back(piece.offset);
+      continue;
+    }
+    StreamSocket& socket = service.streams().at(piece.offset);
+    uint32_t sides = sides_of(socket, pod), side = sides == 2 ? 1 : 0;
+    auto number = number_of.find({index, side ? Role::kAccepted : Role::kSocket});
+    if (sides == 1 || sides == 2) {
+      if (service.far().knows(socket.id)) {
+        service.far().remove(socket);
+      } else if (number != number_of.end()) {
+        (void)service.far().add(socket, side, theirs.copy(number->second), false);
+        continue;  // the peer lives here: the piece stays
+      }
+    } else if (!sides && socket.listener && number != number_of.end()) {
+      service.adopt_listener(socket.listener, theirs.copy(number->second));
+    }
+    to_free.push_back(piece.offset);
+  }
+  return to_free;
+}
+
+void clear_alive_words(shared::Segment segment, uint64_t pod) {
+  uint32_t member = shared::find_pod(segment, pod);
+  if (!member) return;
+  shared::Area& area = *segment.area_of(member);
+  for (uint32_t i = 1; i < area.slot_count.load(); ++i) area.slots[i].alive_word().store(0);
+}
+
+Outgoing::Outgoing(Node& node, const PodEntry& pod, std::string target, bool dry_run,
+                   std::function<void(Result<MoveReport>)> on_end)
+    : node_(node), service_(stream_service(node)), pod_(pod), target_(std::move(target)), dry_run_(dry_run),
+      on_end_(std::move(on_end)), began_(Clock::now()) {
+  report_.pod = pod.name;
+  report_.from = node.host_name();
+  report_.to = target_;
+}
+
+std::unique_ptr<Outgoing> Outgoing::start(Node& node, const PodEntry& pod, std::string target, bool dry_run,
+                                          std::function<void(Result<MoveReport>)> on_end) {
+  std::unique_ptr<Outgoing> outgoing(new Outgoing(node, pod, std::move(target), dry_run, std::move(on_end)));
+  outgoing->thread_ = std::thread([raw = outgoing.get()] { raw->run(); });
+  return outgoing;
+}
+
+Outgoing::~Outgoing() {
+  if (thread_.joinable()) thread_.join();  // it has said that it is done
+}
+
+void Outgoing::run() {
+  auto report = std::make_shared<Result<MoveReport>>(move());
+  node_.loop().post([this, report] {
+    auto on_end = std::move(on_end_);
+    on_end(std::move(*report));
+  });
+}
+
+Result<MoveReport> Outgoing::move() {
+  if (!node_.pod_host()) return make_error(std::errc::operation_not_supported, "this node makes no pods");
+  auto running = node_.pod_host()->find(pod_.id);
+  if (!running) return running.error();
+  if (!running->reason.empty())
+    return make_error(std::errc::operation_not_supported, "the program cannot be moved: " + running->reason);
+  uint64_t control = on_loop(node_.loop(), [&] { return control_of(service_.segment(), pod_.id); });
+  if (control == 0)
+    return make_error(std::errc::operation_not_supported,
+                      "the program cannot be moved: the wrapper is not in it (a static binary?)");
+  Result<void> done;
+  for (int i = 0; i < kAttempts; ++i) {
+    done = attempt(*running, control);
+    if (done || !is_again(done.error())) break;
+  }
+  if (!done) return done.error();
+  report_.total_ms = ms_since(began_);
+  return report_;
+}
+
+// A program with children is waited for: a snapshot's child ends by itself.
+Result<std::unique_ptr<Departure>> Outgoing::open_when_single(int pid, uint64_t control) {
+  auto until = Clock::now() + kChildPatience;
+  for (;;) {
+    auto departure = Departure::open(pid, control);
+    if (departure || Clock::now() > until || !is_again(departure.error())) return departure;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+Answer Outgoing::call_target(std::string_view method, Packed params, Loop::Clock::duration patience) {
+  return from_loop<Answer>(node_.loop(), [&, this](auto done) {
+    node_.call(target_, method, params, done, in_time(patience));
+  });
+}
+
+Result<std::unique_ptr<MoveChannel>> Outgoing::prepare_target(const std::string& spec) {
+  std::string notes = on_loop(node_.loop(), [&] { return encode(note_sockets(service_.segment(), pod_.id)); });
+  Answer answer = call_target("move.prepare",
+                              pack_map("pod", pod_.id, "epoch", pod_.epoch, "name", pod_.name, "from",
+                                       node_.host_name(), "spec", Bin{spec}, "notes", Bin{notes}),
+                              std::chrono::seconds(10));
+  if (!answer) return answer.error();
+  std::string endpoint;
+  if (auto bad = Fields(answer->get()).need("endpoint", endpoint)) return *bad;
+  return MoveChannel::connect(node_.transport(), endpoint);
+}
+
+Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
+  auto opened = open_when_single(running.pid, control);
+  if (!opened) return opened.error();
+  Departure& departure = **opened;
+  if (dry_run_) return departure.survey();
+  auto channel = prepare_target(running.spec);
+  if (!channel) return channel.error();
+  channel_ = std::move(*channel);
+  auto step = departure.survey();
+  if (step) step = departure.precopy(*channel_, Clock::now() + kCopyPatience);
+  frozen_ = Clock::now();
+  if (step) step = departure.freeze(Clock::now() + kFreezePatience);
+  if (step) {
+    std::string captured = capture(service_.segment(), pod_.id, departure.control().pieces, &report_.unread);
+    step = departure.hand_over(*channel_, std::move(captured), Clock::now() + kFinalPatience);
+  }
+  if (step) step = wait_for("ready", Clock::now() + kFinalPatience);
+  if (step) step = commit();
+  if (!step) {
+    departure.thaw();
+    (void)channel_->send("cancelled");
+    (void)call_target("move.cancel", pack_map("pod", pod_.id, "epoch", pod_.epoch), std::chrono::seconds(2));
+    // A frozen program that could not leave its sections in time is a matter of luck.
+    if (step.error().code == std::make_error_code(std::errc::timed_out) && report_.blackout_ms == 0)
+      return make_error(std::errc::resource_unavailable_try_again, step.error().what);
+    return step;
+  }
+  GODWIT_FAULT_POINT("move.source.committed");
+  report_.bytes = departure.figures().sent_bytes + departure.figures().last_bytes;
+  finish(departure, running.pid);
+  return {};
+}
+
+Result<void> Outgoing::wait_for(const std::string& word, Deadline deadline) {
+  auto message = channel_->receive(deadline);
+  if (!message) return message.error();
+  if (*message == word) return {};
+  return make_error(std::errc::io_error, "the target says: " + *message);
+}
+
+// The one point that decides. Until the answer is known both copies stay stopped.
+Result<void> Outgoing::commit() {
+  if (GODWIT_FAULT_ERROR("move.source.committing")) return make_error(std::errc::io_error, "fault injected");
+  auto done = from_loop<Result<Packed>>(node_.loop(), [&, this](auto answered) {
+    node_.submit(pod_moved(pod_.id, pod_.epoch, target_), answered);
+  });
+  if (!done && done.error().code != std::make_error_code(std::errc::host_unreachable)) return done.error();
+  while (!done) {
+    auto moved = read_outcome();
+    if (!moved) continue;
+    if (*moved) break;
+    return done.error();
+  }
+  report_.epoch = pod_.epoch + 1;
+  return {};
+}
+
+// After a barrier no command that we have sent can still happen, so what the directory says is the outcome.
+Result<bool> Outgoing::read_outcome() {
+  auto barrier = from_loop<Result<void>>(node_.loop(), [&, this](auto answered) {
+    node_.replica().read_barrier(answered);
+  });
+  if (!barrier) return barrier.error();
+  return on_loop(node_.loop(), [&] {
+    const PodEntry* entry = node_.directory().pod(pod_.id);
+    return entry && entry->epoch == pod_.epoch + 1 && entry->host == target_;
+  });
+}
+
+// After the commit nothing here can fail any more: what this host still has of the pod goes.
+void Outgoing::finish(Departure& departure, int pid) {
+  auto to_free = on_loop(node_.loop(), [&] {
+    return give_up_ends(service_, pod_.id, pid, departure.control());
+  });
+  GODWIT_FAULT_POINT("move.source.given_up");
+  if (wait_for("resumed", Clock::now() + kResumePatience)) report_.blackout_ms = ms_since(frozen_);
+  node_.pod_host()->departed(pod_.id, target_);
+  departure.discard([&] { clear_alive_words(service_.segment(), pod_.id); });
+  on_loop(node_.loop(), [&] {
+    for (shared::Offset run : to_free) service_.streams().free_run(run);
+    shared::remove_member(service_.streams().self(), pod_.id);
+    return true;
+  });
+  GODWIT_FAULT_POINT("move.source.finished");
+}
+
+}  // namespace godwit::migrate
