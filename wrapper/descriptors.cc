@@ -8,7 +8,7 @@
 
 namespace godwit::wrapper {
 
-PieceState piece_states[kControlPieces];
+constinit PieceState piece_states[kControlPieces];
 
 namespace {
 
@@ -18,9 +18,9 @@ using shared::Socket;
 using shared::SocketState;
 using shared::Thread;
 
-std::atomic<uint32_t> piece_hint{1};
-std::atomic<uint8_t> real_sockets[kControlDescriptors];
-std::atomic<uint32_t> real_count;
+constinit std::atomic<uint32_t> piece_hint{1};
+constinit std::atomic<uint8_t> real_sockets[kControlDescriptors]{};
+constinit std::atomic<uint32_t> real_count{0};
 
 void raise_count(uint32_t* count, uint32_t at_least) {
   uint32_t seen = __atomic_load_n(count, __ATOMIC_RELAXED);

@@ -12,11 +12,11 @@ namespace godwit::wrapper {
 
 /// What this process alone knows of a piece. Not needed by an engine: a copy of memory carries it.
 struct PieceState {
-  std::atomic<uint32_t> references;
-  uint32_t side;         // which end, for sockets
-  int32_t spin_credit;   // see stream.cc
-  uint32_t shared;       // a set whose descriptors exist in other processes too
-  uint64_t last_probe;   // cycle counter at the last look for the kernel's HUP
+  std::atomic<uint32_t> references{0};
+  uint32_t side = 0;         // which end, for sockets
+  int32_t spin_credit = 0;   // see sleep.hh
+  uint32_t shared = 0;       // a set whose descriptors exist in other processes too
+  uint64_t last_probe = 0;   // cycle counter at the last look for the kernel's HUP
 };
 extern PieceState piece_states[kControlPieces];
 

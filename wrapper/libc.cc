@@ -5,8 +5,8 @@
 
 namespace godwit::wrapper {
 
-Libc real_functions;
-std::atomic<bool> real_functions_ready;
+constinit Libc real_functions{};
+constinit std::atomic<bool> real_functions_ready{false};
 
 namespace {
 template <class F>

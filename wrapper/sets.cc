@@ -73,7 +73,8 @@ void fill(WatchEntry& entry, Handle& target, const epoll_event& event) {
   entry.generation = target.socket().generation.load();
   entry.word = target.word();
   shared::compiler_barrier();
-  entry.events = event.events;
+  // As in the kernel: an error counts always, so an interest in nothing differs from a oneshot that has fired.
+  entry.events = event.events | EPOLLERR;
 }
 
 long add(int set_fd, Set& set, Handle& target, const epoll_event& event) {
@@ -309,10 +310,12 @@ long set_wait(int set_fd, epoll_event* events, int capacity, int64_t timeout_ns,
   uint32_t handled = thread_state.handled;
   timespec none{};
   for (;;) {
+    // Real descriptors get their look from time to time also when virtual ones are always ready.
+    if (cycles() - last_look.at > kLookAtReal && shared::any_marked(set)) {
+      native_wait(*t, set_fd, set, out, &none, mask);
+      last_look.at = cycles();
+    }
     harvest_virtual(*t, set, out);
-    bool look = timeout_ns == 0 || mask || cycles() - last_look.at > kLookAtReal;
-    if (out.count && !out.full() && look) native_wait(*t, set_fd, set, out, &none, mask);
-    if (look) last_look.at = cycles();
     if (out.count) {
       // Others who sleep here may have been passed over: what is left is theirs.
       if (set.inside.load() && shared::any_marked(set)) wake_sleepers(set_fd, set);

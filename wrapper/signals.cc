@@ -14,11 +14,11 @@ namespace godwit::wrapper {
 namespace {
 
 struct Handler {
-  std::atomic<uintptr_t> function;
-  std::atomic<int> flags;
+  std::atomic<uintptr_t> function{0};
+  std::atomic<int> flags{0};
 };
-Handler handlers[NSIG + 1];
-std::atomic<uint32_t> handlers_lock;  // held with all signals blocked
+constinit Handler handlers[NSIG + 1];
+constinit std::atomic<uint32_t> handlers_lock{0};  // held with all signals blocked
 
 class HandlersLock {
  public:
@@ -124,7 +124,7 @@ sighandler_t install(int sig, sighandler_t function, int flags) {
   return do_sigaction(sig, &wanted, &old) == 0 ? old.sa_handler : SIG_ERR;
 }
 
-std::atomic<uint64_t> interrupting;  // siginterrupt(sig, 1) was said; bit sig - 1
+constinit std::atomic<uint64_t> interrupting{0};  // siginterrupt(sig, 1) was said; bit sig - 1
 
 int restart_flag(int sig) {
   return sig >= 1 && sig < NSIG && (interrupting.load() >> (sig - 1) & 1) ? 0 : SA_RESTART;

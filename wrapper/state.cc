@@ -14,9 +14,10 @@
 
 namespace godwit::wrapper {
 
-alignas(shared::kPage) Control control;
-shared::Segment segment;
-std::atomic<Mode> mode;
+// Nothing here may need a constructor: it would run after calls have been served, and undo them.
+alignas(shared::kPage) constinit Control control{};
+constinit shared::Segment segment;
+constinit std::atomic<Mode> mode{Mode::kUnknown};
 __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 
 namespace {
@@ -24,7 +25,7 @@ namespace {
 shared::Area* area;  // of this pod; a piece
 pthread_key_t exit_key;
 bool exit_key_made;
-std::atomic<uint32_t> registering;  // spin lock of control.threads, signals blocked while held
+constinit std::atomic<uint32_t> registering{0};  // spin lock of control.threads, signals blocked while held
 
 bool read_pod_file(PodFile& file) {
   char path[64];

@@ -129,6 +129,7 @@ int run_all(const Case (&cases)[N]) {
   signal(SIGPIPE, SIG_IGN);
   for (const Case& c : cases) {
     current = c.name;
+    if (getenv("CASES")) printf("%s\n", c.name);
     c.run();
   }
   printf("%zu cases, %d failures\n", N, failures);
