@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import traceback
 
 import msgpack
 import zmq
@@ -130,6 +131,11 @@ def exercise(context, address, key, home, godwit):
         pass
 
 
-main()
+status = 1
+try:
+    main()
+    status = 0
+except Exception:
+    traceback.print_exc()
 sys.stdout.flush()
-os._exit(0)
+os._exit(status)
