@@ -216,6 +216,7 @@ void put_whole(Socket& to, const Ring& from, uint32_t ring, uint64_t at, std::st
   copy_in(to, ring, at, bytes.data(), bytes.size());
   r.head.store(from.head.load());
   r.consumed = from.head.load();
+  r.sent.store(from.sent.load());
   r.tail.store(from.tail.load());
   r.finished.store(from.finished.load());
   r.refused.store(from.refused.load());

@@ -325,7 +325,10 @@ long connect_inside(Thread& self, Handle& handle, const shared::Listener& listen
     undo_connection(socket);
     return -error;
   }
-  if (connect_name(handle, theirs) == 0) return 0;
+  if (connect_name(handle, theirs) == 0) {
+    shared::notify_connection(self);
+    return 0;
+  }
   int error = errno;
   undo_connection(socket);
   if (long e = renew_placeholder(handle.fd())) return e;

@@ -65,6 +65,25 @@ void notify(Thread& self, Socket& socket, uint32_t to, uint32_t events, int plac
     end.generation.fetch_add(1);
     wake_all(end.generation);
   }
+  if (end.net_armed.load(std::memory_order_relaxed) && (events & EPOLLIN)) ring_watchers(self, end.net_armed);
+}
+
+// FUTEX_WAKE_OP adds and wakes in one: between two calls a kill would leave a sleeper that nobody wakes.
+void wake_watchers(const Segment& segment) {
+  int saved = errno;
+  std::atomic<uint32_t>& word = segment.header().net_generation;
+  constexpr uint32_t kAddOne = FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0);
+  syscall(SYS_futex, &word, FUTEX_WAKE_OP, INT_MAX, 0L, &word, kAddOne);
+  errno = saved;
+}
+
+void ring_watchers(Thread& self, std::atomic<uint32_t>& armed) {
+  uint32_t ticket = armed.load();
+  {
+    Section section(self);
+    wake_watchers(self.segment);
+  }
+  armed.compare_exchange_strong(ticket, 0);  // after it: a kill in between costs one ring, never a wake-up
 }
 
 bool add_watch(End& end, Watch w) {

@@ -59,6 +59,38 @@ inline void leave_slot(End& end) {
   }
 }
 
+// --- watchers of the space "net" -------------------------------------------------------------------
+
+// Who waits for tuples reads net_generation, arms with a fresh ticket what could bring one (the end that reads a ring,
+// for its bytes; the header, for connections), fences, looks, and sleeps on net_generation. Ringer: publish, fence,
+// look whether armed, ring, disarm that very ticket. So arming is for one ring: a flow costs a system call for each
+// look of a watcher and none when nobody looks, and what a killed watcher left armed costs one ring and is gone. Ringing
+// is one system call, so that a kill leaves all of it or nothing; nothing: the dead slot's reaper rings.
+
+/// A number that arms; never 0.
+inline uint32_t watch_ticket(const Segment& segment) {
+  uint32_t ticket;
+  while ((ticket = segment.header().net_tickets.fetch_add(1) + 1) == 0) {
+  }
+  return ticket;
+}
+
+/// Wakes all watchers. Section.
+void wake_watchers(const Segment& segment);
+
+/// Wakes them and disarms `armed`, which lies in the whole mapping or in a piece.
+void ring_watchers(Thread& self, std::atomic<uint32_t>& armed);
+
+/// After a connection has come to wait for its accept.
+inline void notify_connection(Thread& self) {
+  full_fence();
+  Section section(self);
+  std::atomic<uint32_t>& armed = self.segment.header().net_armed;
+  if (armed.load(std::memory_order_relaxed)) ring_watchers(self, armed);
+}
+
+// --- sets -------------------------------------------------------------------------------------------
+
 /// Lets set `w` watch the end. returns false if kWatches sets do already.
 bool add_watch(End& end, Watch w);
 void remove_watch(End& end, Watch w);

@@ -4,6 +4,7 @@
 #include "tuplespace/shared/recovery.hh"
 
 #include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/bell.hh"
 #include "tuplespace/shared/futex.hh"
 
 namespace godwit::shared {
@@ -29,6 +30,7 @@ void reap_slot(Thread& self, uint32_t member, uint32_t index) {
   if (slot.state.load() != SlotState::kLive || !slot.dead()) return;
   release_dead(self, member << 10 | index);
   if (slot.intent) free_intent(self, slot);
+  wake_watchers(self.segment);  // what the dead thread published last it may not have rung for
   slot.generation++;
   slot.alive_word().store(0);
   compiler_barrier();

@@ -73,6 +73,10 @@ struct alignas(kPage) Header {
   uint64_t used_chunks;
   uint32_t free_lists[kFreeLists];
   uint32_t free_counts[kFreeLists];
+  // Watchers of the space "net" (bell.hh); on a line that is hardly ever written.
+  std::atomic<uint32_t> net_generation;  // futex word: grows when a tuple that somebody waits for may have come
+  std::atomic<uint32_t> net_tickets;
+  std::atomic<uint32_t> net_armed;       // ticket of a watcher that waits for connections; 0: none
   Lock locks[kLocks];
   Member members[kMembers];  // members[0]: the host itself; its area serves node, commands and supervisors
   std::atomic<uint32_t> listener_limit;

@@ -32,7 +32,7 @@ struct Ring {
   std::atomic<uint32_t> refused;           // the reader shut down its receiving side
   alignas(64) std::atomic<uint32_t> writer_waits;  // who found it full set this, then looked again
   // Between hosts; written by the node alone.
-  uint64_t sent;      // ring whose reader is elsewhere: bytes handed to the carrier
+  std::atomic<uint64_t> sent;  // ring whose reader is elsewhere: bytes handed to the carrier
   uint64_t consumed;  // ring whose writer is elsewhere: head as last reported to its host
 };
 
@@ -60,6 +60,7 @@ struct End {
   std::atomic<uint32_t> bells;                    // bytes rung and not yet eaten
   std::atomic<uint32_t> watched;                  // how many of watches[] are in use
   std::atomic<uint32_t> flags;                    // EndFlag
+  std::atomic<uint32_t> net_armed;                // ticket of a watcher of the ring that this end reads; 0: none
   alignas(64) std::atomic<uint32_t> read_lock;    // end_lock.hh
   std::atomic<uint32_t> write_lock;
   std::atomic<int32_t> error;                     // SO_ERROR

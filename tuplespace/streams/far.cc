@@ -101,7 +101,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
     parts[0] = {data + place, first};
     parts[1] = {data, n - first};
     *header = make(FrameType::kData, out_ring(), sent_, 0);
-    sent_ += n;
+    set_sent(sent_ + n);
     return true;
   }
 
@@ -137,6 +137,11 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   shared::End& local() { return socket_.ends[1 - side_]; }
   shared::End& absent() { return socket_.ends[side_]; }
   Carrier& carrier() { return all_.context_.carrier(host_); }
+  // Also for those who look at the segment: from here on the bytes are tuples of this host.
+  void set_sent(uint64_t offset) {
+    sent_ = offset;
+    out().sent.store(offset, std::memory_order_release);
+  }
   bool local_closed() { return local().flags.load() & (kClosed | kGone); }
   void ring(uint32_t events) { all_.streams_.ring(socket_, side_, events); }
 
@@ -203,7 +208,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
     uint64_t head = out().head.load(), tail = out().tail.load();
     if (header.offset < head || header.offset > tail) return on_reset();  // not our stream: never resend wrongly
     known_ = true;
-    sent_ = header.offset;
+    set_sent(header.offset);
     look();
   }
 
@@ -223,7 +228,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
     uint64_t head = out().head.load();
     if (offset <= head || offset > out().tail.load()) return;
     out().head.store(offset, std::memory_order_release);
-    if (known_ && sent_ < offset) sent_ = offset;
+    if (known_ && sent_ < offset) set_sent(offset);
     shared::notify_room(all_.streams_.self(), socket_, side_, all_.streams_.placeholder(socket_, side_));
   }
 
@@ -376,6 +381,7 @@ void FarConnections::open(const std::string& from, const FrameHeader& header, st
   socket.ends[1].epoch = route->epoch;
   socket.state.store(shared::SocketState::kConnected);
   shared::publish(streams_.self());
+  shared::notify_connection(streams_.self());
   uint64_t connection = socket.id;
   knock(streams_, offset, [this, offset, connection](Result<UniqueFd> placeholder) {
     Socket& socket = streams_.at(offset);

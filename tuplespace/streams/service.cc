@@ -203,7 +203,9 @@ bool StreamService::is_here(uint64_t pod) const {
 void StreamService::on_change(const Change& change) {
   if (change.listener.after) on_listener(*change.listener.after, true);
   if (change.listener.before && !change.listener.after) on_listener(*change.listener.before, false);
-  if (change.pod) far_->on_route((change.pod.after ? change.pod.after : change.pod.before)->id);
+  if (!change.pod) return;
+  far_->on_route((change.pod.after ? change.pod.after : change.pod.before)->id);
+  shared::wake_watchers(segment_);  // a pod that comes brings its unread tuples
 }
 
 // --- listeners and proxies -------------------------------------------------------------------------
