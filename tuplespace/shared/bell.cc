@@ -46,9 +46,8 @@ void send_bell(int placeholder) {
 
 }  // namespace
 
-void notify(Thread& self, Socket& socket, uint32_t to, uint32_t events, int placeholder) {
-  End& end = socket.ends[to];
-  full_fence();
+// Somebody sleeps, or watches.
+static __attribute__((noinline)) void ring_end(Thread& self, End& end, uint32_t events, int placeholder) {
   uint64_t sleeper = end.sleeper.load(std::memory_order_relaxed);
   Armed armed;
   if (end.watched.load(std::memory_order_relaxed)) armed = mark_watchers(self, end, events);
@@ -66,6 +65,17 @@ void notify(Thread& self, Socket& socket, uint32_t to, uint32_t events, int plac
     wake_all(end.generation);
   }
   if (end.net_armed.load(std::memory_order_relaxed) && (events & EPOLLIN)) ring_watchers(self, end.net_armed);
+}
+
+void notify(Thread& self, Socket& socket, uint32_t to, uint32_t events, int placeholder) {
+  End& end = socket.ends[to];
+  full_fence();
+  // All on one line of the cache, which the publisher had to have anyway.
+  uint64_t somebody = (end.sleeper.load(std::memory_order_relaxed) & 1) | end.watched.load(std::memory_order_relaxed) |
+                      end.edge_sleepers.load(std::memory_order_relaxed) |
+                      end.futex_sleepers.load(std::memory_order_relaxed) |
+                      end.net_armed.load(std::memory_order_relaxed);
+  if (somebody) ring_end(self, end, events, placeholder);
 }
 
 // FUTEX_WAKE_OP adds and wakes in one: between two calls a kill would leave a sleeper that nobody wakes.

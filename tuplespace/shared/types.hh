@@ -23,7 +23,9 @@ using Offset = uint64_t;
 /// Keeps the compiler from moving stores across: all that crash safety between processes of one
 /// host needs, because a dead process's stores are all visible.
 inline void compiler_barrier() { asm volatile("" ::: "memory"); }
-inline void full_fence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+/// As a fence of seq_cst, which g++ makes a locked operation on (%rsp): there lies what a small function has just pushed
+/// and is about to pop, and the wait for that costs 5 ns.
+inline void full_fence() { asm volatile("lock orl $0, -64(%%rsp)" ::: "memory", "cc"); }
 inline void cpu_relax() { __builtin_ia32_pause(); }
 
 }  // namespace godwit::shared
