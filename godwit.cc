@@ -5,6 +5,8 @@
 #include "tuplespace/node/commands.hh"
 #include "tuplespace/node/node.hh"
 #include "tuplespace/streams/service.hh"
+#include "tuplespace/streams/space_commands.hh"
+#include "tuplespace/streams/spaces.hh"
 #if GODWIT_HAVE_WRAPPER
 #include "wrapper/commands.hh"
 #endif
@@ -17,8 +19,9 @@
 
 int main(int argc, char** argv) {
   using namespace godwit;
-  static constexpr std::array<RegisterRoom, 1 + GODWIT_HAVE_WRAPPER + GODWIT_HAVE_BRIDGE + GODWIT_HAVE_MIGRATE> kServices = {
+  static constexpr std::array<RegisterRoom, 2 + GODWIT_HAVE_WRAPPER + GODWIT_HAVE_BRIDGE + GODWIT_HAVE_MIGRATE> kServices = {
       register_streams,
+      register_spaces,
 #if GODWIT_HAVE_WRAPPER
       register_wrapper,
 #endif
@@ -34,6 +37,7 @@ int main(int argc, char** argv) {
       wrapper_commands(),
 #endif
       pod_commands(),
+      space_commands(),
 #if GODWIT_HAVE_MIGRATE
       migrate_commands(),
 #endif

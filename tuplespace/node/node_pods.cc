@@ -1,8 +1,6 @@
 // The node's methods about pods: facts of all hosts in one answer, and signals and logs sent on to the
 // host that runs the pod.
-#include <memory>
-
-#include "tuplespace/node/node.hh"
+#include "tuplespace/node/gather.hh"
 
 namespace godwit {
 namespace {
@@ -37,26 +35,6 @@ Packed pack_row(const PodEntry& pod, const Fields& facts, bool reached) {
                   "virtual_address", dotted(pod.virtual_address));
 }
 
-// One question to many hosts; `finish` runs when all have answered or their time is up.
-struct Gathering {
-  std::map<std::string, Answer> answers;  // by host
-  size_t missing = 0;
-  std::function<void(Gathering&)> finish;
-};
-
-void ask_all(Node& node, const std::vector<std::string>& hosts, std::string_view method, const Packed& params,
-             std::function<void(Gathering&)> finish) {
-  auto gathering = std::make_shared<Gathering>();
-  gathering->missing = hosts.size();
-  gathering->finish = std::move(finish);
-  if (hosts.empty()) return gathering->finish(*gathering);
-  for (const auto& host : hosts)
-    node.call(host, method, params, [gathering, host](Answer answer) {
-      gathering->answers.emplace(host, std::move(answer));
-      if (--gathering->missing == 0) gathering->finish(*gathering);
-    }, in_time(kFactsPatience));
-}
-
 std::vector<std::string> hosts_with_pods(const Directory& directory) {
   std::map<std::string, bool> hosts;
   for (const auto& [id, pod] : directory.pods()) hosts[pod.host] = true;
@@ -88,7 +66,7 @@ void Node::serve_pod_methods() {
   }, Retry::kRepeated);
   serve("pods", [this](const auto&, Reply reply) { gather_pods(reply); }, Retry::kRepeated);
   serve("connections", [this](const auto& params, Reply reply) {
-    ask_all(*this, hosts_with_pods(directory()), "pod.connections", pack(params), [reply](Gathering& all) {
+    ask_all(*this, hosts_with_pods(directory()), "pod.connections", pack(params), in_time(kFactsPatience), [reply](Gathering& all) {
       Packed rows;
       uint32_t count = 0;
       for (const auto& [host, answer] : all.answers) {
@@ -107,7 +85,7 @@ void Node::serve_pod_methods() {
 }
 
 void Node::gather_pods(Reply reply) {
-  ask_all(*this, hosts_with_pods(directory()), "pod.facts", pack_map(), [this, reply](Gathering& all) {
+  ask_all(*this, hosts_with_pods(directory()), "pod.facts", pack_map(), in_time(kFactsPatience), [this, reply](Gathering& all) {
     std::map<uint64_t, msgpack::object> facts;  // by pod
     for (const auto& [host, answer] : all.answers) {
       std::vector<msgpack::object> rows;
