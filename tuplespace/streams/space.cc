@@ -108,7 +108,7 @@ Result<Tuple> Space::rd(std::span<const Template> wanted, Deadline deadline) {
     if (!others) return others.error();
     Deadline now = std::chrono::steady_clock::now();
     auto time = std::chrono::ceil<milliseconds>(std::min<std::chrono::nanoseconds>(deadline - now, kRound));
-    if (time <= milliseconds(0)) return make_error(std::errc::timed_out, "no such tuple came in time");
+    if (time <= milliseconds(0)) return make_error(std::errc::timed_out, "no such tuple came in time; godwit rdp looks without waiting");
     if (*others == 0) {
       if (auto found = godwit::rd(*state_->source, wanted, std::min(deadline, now + kRound))) return std::move(*found);
       continue;
