@@ -25,3 +25,7 @@ add_test(NAME node_fuzz COMMAND node_fuzz ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpu
 add_test(NAME protocol_client.python
          COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/unit/tuplespace/protocol_client.py $<TARGET_FILE:godwit>)
 set_tests_properties(node_fuzz protocol_client.python PROPERTIES TIMEOUT 120)
+
+add_executable(source_test unit/tuplespace/source_test.cc)
+target_link_libraries(source_test PRIVATE godwit_streams GTest::gtest_main)
+gtest_discover_tests(source_test TEST_PREFIX source_test. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
