@@ -172,7 +172,31 @@ long not_connected(Handle& handle, bool sending, int flags) {
   return sending ? broken_pipe(flags) : -ENOTCONN;
 }
 
+// A connection to the outside that is not made yet. returns 0 when it is, or what the call returns.
+long wait_for_connection(Handle& handle, bool nonblocking) {
+  if (!handle.socket().connecting.load(std::memory_order_relaxed)) return 0;
+  if (nonblocking) return -EAGAIN;
+  long waited = wait_for_bridge(handle);
+  return waited == -EINPROGRESS ? -EAGAIN : waited;
+}
+
 }  // namespace
+
+long wait_for_bridge(Handle& handle) {
+  Thread* t = self();
+  if (!t) return -ENOBUFS;
+  Socket& socket = handle.socket();
+  Sleep sleep(handle, *t, deadline_of(handle.end().send_timeout), thread_state.handled);
+  while (socket.connecting.load()) {
+    Woke woke = sleep.until([&] { return !socket.connecting.load() || other_gone(socket, handle.side()); });
+    if (woke == Woke::kInterrupted) return -EINTR;
+    if (woke == Woke::kTimedOut) return -EINPROGRESS;
+    if (!other_gone(socket, handle.side()) || !socket.connecting.load()) continue;
+    socket.connecting.store(0);  // the node died before it answered
+    handle.end().error.store(ECONNREFUSED);
+  }
+  return 0;
+}
 
 void peer_gone(Socket& socket, uint32_t side) {
   shared::note_gone(socket, side);
@@ -209,6 +233,7 @@ long receive(Handle& handle, const iovec* iov, int count, int flags) {
   if (!t) return -ENOBUFS;
   uint32_t handled = thread_state.handled;
   bool peek = flags & MSG_PEEK, nonblocking = (flags & MSG_DONTWAIT) || handle.nonblocking();
+  if (long e = wait_for_connection(handle, nonblocking)) return e;
   uint64_t wanted = total(iov, count), done = 0, deadline = deadline_of(handle.end().receive_timeout);
   uint64_t at_least = (flags & MSG_WAITALL) ? wanted : 1;
   if (wanted == 0) return 0;
@@ -243,6 +268,7 @@ long transmit(Handle& handle, const iovec* iov, int count, int flags) {
   if (!t) return -ENOBUFS;
   uint32_t handled = thread_state.handled;
   bool nonblocking = (flags & MSG_DONTWAIT) || handle.nonblocking();
+  if (long e = wait_for_connection(handle, nonblocking)) return e;
   uint64_t wanted = total(iov, count), done = 0, deadline = deadline_of(handle.end().send_timeout);
   Rest rest(iov, count);
   for (;;) {

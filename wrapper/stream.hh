@@ -12,6 +12,8 @@ inline constexpr uint32_t kResetTold = 1 << 16;
 long receive(Handle& handle, const iovec* iov, int count, int flags);
 /// flags: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB. Raises SIGPIPE as send(2) does.
 long transmit(Handle& handle, const iovec* iov, int count, int flags);
+/// Waits until the node's bridge has connected, or not. 0, -EINTR, or -EINPROGRESS after SO_SNDTIMEO.
+long wait_for_bridge(Handle& handle);
 /// shutdown(2).
 long shut(Handle& handle, int how);
 
