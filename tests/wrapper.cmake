@@ -14,3 +14,12 @@ endfunction()
 foreach(name connection transfer waiting processes)
   conformance(${name})
 endforeach()
+
+find_path(RAPIDCHECK_INCLUDE rapidcheck.h)
+add_executable(conformance_script conformance/script.cc)
+add_executable(sockets_property_test property/wrapper/sockets_property_test.cc)
+target_compile_definitions(sockets_property_test PRIVATE
+  SCRIPT_PROGRAM="$<TARGET_FILE:conformance_script>" WRAPPED="$<TARGET_FILE:wrapped>")
+target_link_libraries(sockets_property_test rapidcheck GTest::gtest_main)
+add_dependencies(sockets_property_test conformance_script wrapped godwit-wrapper)
+gtest_discover_tests(sockets_property_test PROPERTIES TIMEOUT 300)

@@ -540,7 +540,7 @@ long own_address(Handle& handle, sockaddr* address, socklen_t* length) {
 }
 
 long peer_address(Handle& handle, sockaddr* address, socklen_t* length) {
-  if (!handle.connected()) return -ENOTCONN;
+  if (!handle.connected() || is_over(handle)) return -ENOTCONN;
   if (!address || !length) return -EFAULT;
   return write_address(handle.socket().ends[1 - handle.side()].address, family_of(handle), address, length);
 }

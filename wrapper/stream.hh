@@ -27,6 +27,9 @@ void peer_gone(shared::Socket& socket, uint32_t side);
 /// SO_ERROR: taken, not only read.
 int take_error(shared::Socket& socket, uint32_t side);
 
+/// The connection has ended in both directions, or by a reset.
+bool is_over(Handle& handle);
+
 /// Marks the sets that watch an end of ours, and wakes who sleeps in them.
 void poke_own_watchers(Handle& handle);
 
