@@ -23,3 +23,17 @@ target_compile_definitions(sockets_property_test PRIVATE
 target_link_libraries(sockets_property_test rapidcheck GTest::gtest_main)
 add_dependencies(sockets_property_test conformance_script wrapped godwit-wrapper)
 gtest_discover_tests(sockets_property_test PROPERTIES TIMEOUT 300)
+
+add_test(NAME wrapper.exports COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/wrapper/exports.sh
+  $<TARGET_FILE:godwit-wrapper> ${CMAKE_SOURCE_DIR}/wrapper/calls.def)
+add_executable(static_program e2e/wrapper/static_program.c)
+target_link_options(static_program PRIVATE -static)
+add_executable(wrapper_pods_test unit/wrapper/pods_test.cc)
+target_compile_definitions(wrapper_pods_test PRIVATE STATIC_PROGRAM="$<TARGET_FILE:static_program>")
+target_link_libraries(wrapper_pods_test godwit_pods rapidcheck GTest::gtest_main)
+gtest_discover_tests(wrapper_pods_test PROPERTIES TIMEOUT 60)
+add_executable(wrapper_run_test e2e/wrapper/run_test.cc)
+target_compile_definitions(wrapper_run_test PRIVATE GODWIT_BINARY="$<TARGET_FILE:godwit>" STATIC_PROGRAM="$<TARGET_FILE:static_program>")
+target_link_libraries(wrapper_run_test godwit_streams GTest::gtest_main)
+add_dependencies(wrapper_run_test godwit godwit-wrapper static_program)
+gtest_discover_tests(wrapper_run_test PROPERTIES TIMEOUT 120)
