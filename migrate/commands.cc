@@ -27,15 +27,16 @@ int move_command(const Args& args) {
   if (!answer) return fail("move", answer.error());
   Fields facts(answer->get());
   std::string pod, from, to;
-  uint64_t epoch, bytes, unread;
+  uint64_t epoch, bytes, unread, pending;
   double blackout, total;
   if (auto bad = facts.need("pod", pod, "from", from, "to", to, "epoch", epoch, "bytes", bytes, "unread", unread,
+                            "pending", pending,
                             "blackout_ms", blackout, "total_ms", total))
     return fail("move", *bad);
   if (options->has("--json")) {
     printf("{\"pod\":\"%s\",\"from\":\"%s\",\"to\":\"%s\",\"epoch\":%lu,\"blackout_ms\":%.3f,\"total_ms\":%.3f,"
-           "\"bytes\":%lu,\"unread\":%lu}\n",
-           pod.c_str(), from.c_str(), to.c_str(), epoch, blackout, total, bytes, unread);
+           "\"bytes\":%lu,\"pending\":%lu,\"pending_bytes\":%lu}\n",
+           pod.c_str(), from.c_str(), to.c_str(), epoch, blackout, total, bytes, pending, unread);
   } else if (dry_run) {
     printf("%s can move from %s to %s\n", pod.c_str(), from.c_str(), to.c_str());
   } else {

@@ -144,7 +144,9 @@ Result<void> Copy::make_timer(const Descriptor& d, bool existing) {
   }
   // Remaining time, whatever the first setting was; an expired one-shot timer stays disarmed.
   itimerspec setting{};
-  setting.it_value = {d.first_ns / 1'000'000'000, d.first_ns % 1'000'000'000};
+  // A periodic timer that has expired shows no remaining time until its expirations are read.
+  int64_t first = d.first_ns == 0 && d.value ? d.interval_ns : d.first_ns;
+  setting.it_value = {first / 1'000'000'000, first % 1'000'000'000};
   setting.it_interval = {d.interval_ns / 1'000'000'000, d.interval_ns % 1'000'000'000};
   const uint64_t space = batch_->free_space();
   if (auto r = memory_.write(space, &setting, sizeof setting); !r) return r;

@@ -626,16 +626,13 @@ Result<void> Departure::leave_section(Traced& t, uint64_t inside_address, Deadli
     auto stop = wait_for_stop(t.thread, deadline);
     if (!stop) return stop.error();
     if (stop->kind == Stop::kGone) return changed("a thread ended");
-    if (stop->kind == Stop::kSignal) {
-      siginfo_t info{};
-      if (request(PTRACE_GETSIGINFO, t.thread, 0, &info) == 0) t.taken.push_back(info);
-    }
+    long pass_on = stop->kind == Stop::kSignal ? stop->signal : 0;  // the wrapper defers handlers in sections
     if (stop->kind == Stop::kSyscall && at_call_entry(t.thread)) {
       auto depth = memory_.get<uint32_t>(inside_address);
       if (!depth) return depth.error();
       if (*depth == 0) break;
     }
-    if (request(PTRACE_SYSCALL, t.thread, 0, nullptr)) return errno_error("resume a thread in a section");
+    if (request(PTRACE_SYSCALL, t.thread, 0, reinterpret_cast<void*>(pass_on))) return errno_error("resume a thread in a section");
   }
   // At the entry of a call outside the section, mostly the wait for `park`. The call is taken back, so that
   // the thread is like any other that was stopped between two instructions.
@@ -701,32 +698,18 @@ Result<void> Departure::check_unchanged() {
 
 // ---------------------------------------------------------------- hand-over
 
-// A thread born after the survey. Its clear_tid address is the wrapper's to tell; else it is inferred from
-// where the C library puts it in other threads: at a constant distance from the robust list.
-Result<ThreadImage> Departure::describe_late(const Traced& t) {
-  ThreadImage image;
-  image.tid = t.tid;
-  image.nice = ::getpriority(PRIO_PROCESS, static_cast<id_t>(t.thread));
-  read_rseq(t.thread, image);
-  read_robust_list(t.thread, image);
+// A thread born after the survey. Unless the wrapper knows it, it is asked now, frozen as it is.
+Result<ThreadImage> Departure::describe_late(Traced& t) {
+  auto image = describe_thread(t, false);
+  if (!image) return image;
   std::string name = read_text(proc_path(pid_, "task/" + std::to_string(t.thread) + "/comm"));
-  image.name = name.substr(0, std::min<size_t>(15, name.find('\n')));
-  if (const ControlThread* known = control_.thread(t.tid); known && known->clear_tid) {
-    image.clear_tid = known->clear_tid;
-    image.stack_pointer = known->stack_pointer;
-    image.stack_size = known->stack_size;
-    return image;
-  }
-  const ThreadImage& leader = image_.threads[0];
-  bool stacks = std::any_of(image_.threads.begin(), image_.threads.end(), [](auto& x) { return x.stack_size != 0; });
-  if (stacks || !leader.robust_list || !image.robust_list) return changed("it started a thread");
-  image.clear_tid = image.robust_list + (leader.clear_tid - leader.robust_list);
+  image->name = name.substr(0, std::min<size_t>(15, name.find('\n')));
   return image;
 }
 
 Result<Final> Departure::make_final() {
   Final final;
-  for (const Traced& t : threads_) {
+  for (Traced& t : threads_) {
     auto call = calls_.find(t.tid);
     auto state = read_state(t, call == calls_.end() ? 0 : call->second);
     if (!state) return state.error();

@@ -20,8 +20,9 @@
 // must live as long as the Departure. A thread that is killed by the program's own doing, or new threads,
 // mappings and descriptors between survey and freeze, are followed.
 //
-// Known limit: during survey the calls that read alternate stacks and the like run in the program's own
-// threads; this process being killed within those (some 10 microseconds each) kills the program.
+// Known limit: the calls that read alternate stacks and the like run in the program's own threads, in the
+// survey and for threads that are born after it; this process being killed within those (some 10
+// microseconds each) kills the program.
 #pragma once
 #include <functional>
 #include <map>
@@ -99,7 +100,7 @@ class Departure {
   Result<void> leave_vdso(Traced& thread, Deadline deadline);
   Result<void> check_unchanged();
   Result<Final> make_final();
-  Result<ThreadImage> describe_late(const Traced& thread);
+  Result<ThreadImage> describe_late(Traced& thread);
   std::vector<pid_t> outer_tids() const;
 
   pid_t pid_;

@@ -61,7 +61,8 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
     if (!report) return reply.fail(report.error());
     reply.send(pack_map("pod", report->pod, "from", report->from, "to", report->to, "epoch", report->epoch,
                         "blackout_ms", report->blackout_ms, "total_ms", report->total_ms, "bytes", report->bytes,
-                        "unread", report->unread));
+                        "unread", report->unread.bytes,
+                        "pending", report->unread.tuples));
   });
 }
 
@@ -150,8 +151,9 @@ void MoveService::settle_pod(const PodEntry& pod) {
   std::vector<shared::Offset> to_free;
   if (view) to_free = give_up_ends(service, pod.id, running->pid, *view);
   clear_alive_words(service.segment(), pod.id);
-  (void)adopt_and_kill(running->pid);
   node_.pod_host()->departed(pod.id, pod.host);
+  (void)adopt_and_kill(running->pid);
+  node_.pod_host()->discard(pod.id);
   for (shared::Offset run : to_free) service.streams().free_run(run);
   shared::remove_member(service.streams().self(), pod.id);
 }

@@ -19,7 +19,7 @@ struct MoveReport {
   double blackout_ms = 0;  // from the first thread's stop to the word that the program goes on there
   double total_ms = 0;
   uint64_t bytes = 0;      // of memory sent
-  uint64_t unread = 0;     // bytes in the pod's streams at the freeze that it had not read
+  Unread unread;           // in the pod's streams at the freeze
 };
 
 class Outgoing {

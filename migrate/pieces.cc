@@ -34,16 +34,18 @@ std::string ring_bytes(Socket& socket, uint32_t ring, bool in_write, uint64_t* f
   return bytes;
 }
 
-void pack_socket(Packer& out, Socket& socket, uint64_t pod, uint64_t* unread) {
+void pack_socket(Packer& out, Socket& socket, uint32_t index, uint64_t pod, Unread* unread) {
   uint32_t sides = sides_of(socket, pod);
-  out.array(6).add(socket.offset).add(Bin{raw(&socket, kSocketBytes)});
+  out.array(7).add(index).add(socket.offset).add(Bin{raw(&socket, kSocketBytes)});
   for (uint32_t ring = 0; ring < 2; ++ring) {
     bool writes = sides >> ring & 1, reads = sides >> (1 - ring) & 1;
     uint64_t from = 0;
     std::string bytes;
     if (sides && (writes || reads))
       bytes = ring_bytes(socket, ring, writes && socket.ends[ring].write_lock.load(), &from);
-    if (reads) *unread += socket.rings[ring].tail.load() - socket.rings[ring].head.load();
+    uint64_t n = reads || writes ? shared::readable(socket.rings[ring]) : 0;
+    unread->bytes += n;
+    unread->tuples += n != 0;
     out.add(from).add(Bin{bytes});
   }
 }
@@ -120,8 +122,8 @@ Result<std::vector<SocketNote>> decode_notes(std::string_view bytes) {
 }
 
 std::string capture(shared::Segment segment, uint64_t pod, const std::vector<ControlPiece>& pieces,
-                    uint64_t* bytes_unread) {
-  *bytes_unread = 0;
+                    Unread* unread) {
+  *unread = Unread{};
   std::vector<const ControlPiece*> of[4];
   for (const ControlPiece& piece : pieces)
     if (piece.address && static_cast<uint32_t>(piece.kind) < 4) of[static_cast<uint32_t>(piece.kind)].push_back(&piece);
@@ -131,7 +133,8 @@ std::string capture(shared::Segment segment, uint64_t pod, const std::vector<Con
   out.array(kind(PieceKind::kArea).size());
   for (auto* piece : kind(PieceKind::kArea)) pack_area(out, *segment.at<shared::Area>(piece->offset), piece->offset);
   out.array(kind(PieceKind::kSocket).size());
-  for (auto* piece : kind(PieceKind::kSocket)) pack_socket(out, *segment.at<Socket>(piece->offset), pod, bytes_unread);
+  for (auto* piece : kind(PieceKind::kSocket)) 
+    pack_socket(out, *segment.at<Socket>(piece->offset), static_cast<uint32_t>(piece - pieces.data()), pod, unread);
   out.array(kind(PieceKind::kSet).size());
   for (auto* piece : kind(PieceKind::kSet)) pack_set(out, *segment.at<shared::Set>(piece->offset), piece->offset);
   return out.take();
@@ -166,11 +169,12 @@ Result<Captured> Captured::parse(std::string_view bytes) {
   }
   for (const msgpack::object& row : sockets) {
     SocketPart part;
-    if (!element(row, 0, part.offset) || !bin(row, 1, part.header) || part.header.size() != kSocketBytes)
+    if (!element(row, 0, part.index) || !element(row, 1, part.offset) || !bin(row, 2, part.header) ||
+        part.header.size() != kSocketBytes)
       return malformed();
     for (uint32_t ring = 0; ring < 2; ++ring) {
       RingBytes& r = part.rings[ring];
-      if (!element(row, 2 + 2 * ring, r.from) || !bin(row, 3 + 2 * ring, r.bytes) || r.bytes.size() > kRing)
+      if (!element(row, 3 + 2 * ring, r.from) || !bin(row, 4 + 2 * ring, r.bytes) || r.bytes.size() > kRing)
         return malformed();
     }
     c.sockets_.push_back(part);
@@ -272,10 +276,8 @@ Result<void> Captured::put_bytes(shared::Segment segment, const Places& places,
       continue;
     }
     uint64_t reserved[2] = {to.rings[0].reserved, to.rings[1].reserved};
-    uint32_t generation = to.generation.load();
     memcpy(static_cast<void*>(&to), part.header.data(), part.header.size());
     to.offset = place->second;
-    to.generation.store(generation);
     for (uint32_t ring = 0; ring < 2; ++ring) {
       to.rings[ring].reserved = reserved[ring];
       if (!sides) continue;
@@ -285,6 +287,10 @@ Result<void> Captured::put_bytes(shared::Segment segment, const Places& places,
       put_whole(to, from.rings[ring], ring, part.rings[ring].from, part.rings[ring].bytes);
     }
   }
+  // A watch knows its socket's generation, which is that of the piece here.
+  std::map<uint32_t, uint32_t> generations;
+  for (const SocketPart& part : sockets_)
+    generations[part.index] = segment.at<Socket>(places.at(part.offset))->generation.load();
   for (const SetPart& part : sets_) {
     auto place = places.find(part.offset);
     if (place == places.end()) return malformed();
@@ -293,6 +299,8 @@ Result<void> Captured::put_bytes(shared::Segment segment, const Places& places,
       if (shared::reserve_entry(set, index) != 0)
         return make_error(std::errc::no_space_on_device, "place the pod's epoll sets; make room in /dev/shm");
       memcpy(&set.entries[index], entry.data(), entry.size());
+      auto generation = generations.find(descriptor_piece(set.entries[index].word));
+      if (generation != generations.end()) set.entries[index].generation = generation->second;
     }
     uint32_t limit = set.entry_limit.load();
     memcpy(static_cast<void*>(&set), part.head.data(), part.head.size());
@@ -311,6 +319,12 @@ Result<void> Captured::put_ends(shared::Segment segment, uint64_t pod, uint32_t 
     Socket& to = *segment.at<Socket>(place->second);
     for (uint32_t side = 0; side < 2; ++side)
       if (from.ends[side].pod == pod) put_end(to.ends[side], from.ends[side], epoch, places);
+  }
+  // What rang while the pod was away rang for the node: every watched socket is looked at once.
+  for (const SetPart& part : sets_) {
+    auto set = places.find(part.offset);
+    if (set == places.end()) return malformed();
+    for (const auto& [index, entry] : part.entries) shared::mark(*segment.at<shared::Set>(set->second), index);
   }
   auto place = places.find(area_.offset);
   if (area_.slots.empty() || place == places.end()) return {};

@@ -34,9 +34,13 @@ std::vector<SocketNote> note_sockets(shared::Segment segment, uint64_t pod);
 std::string encode(const std::vector<SocketNote>& notes);
 Result<std::vector<SocketNote>> decode_notes(std::string_view bytes);
 
-/// Everything, of a frozen pod. bytes_unread is set to what its programs have not read.
-std::string capture(shared::Segment segment, uint64_t pod, const std::vector<ControlPiece>& pieces,
-                    uint64_t* bytes_unread);
+/// What is in a pod's streams, both ways, and has not been read: stream tuples (one a stream that is not empty), bytes.
+struct Unread {
+  uint64_t tuples = 0, bytes = 0;
+};
+
+/// Everything, of a frozen pod.
+std::string capture(shared::Segment segment, uint64_t pod, const std::vector<ControlPiece>& pieces, Unread* unread);
 
 /// Where the target keeps what the source keeps at an offset.
 using Places = std::map<uint64_t, uint64_t>;
@@ -50,7 +54,6 @@ class Captured {
   Result<void> put_bytes(shared::Segment segment, const Places& places, const std::map<uint64_t, bool>& existing) const;
   /// Ends, and the area, whose member stays as the target has set it.
   Result<void> put_ends(shared::Segment segment, uint64_t pod, uint32_t epoch, const Places& places) const;
-  uint64_t bytes_unread() const { return unread_; }
 
  private:
   struct RingBytes {
@@ -58,6 +61,7 @@ class Captured {
     std::string_view bytes;
   };
   struct SocketPart {
+    uint32_t index;   // of the piece in the process's Control
     uint64_t offset;
     std::string_view header;  // the piece's first bytes: struct Socket without its padding
     RingBytes rings[2];
@@ -76,7 +80,6 @@ class Captured {
   std::vector<SocketPart> sockets_;
   std::vector<SetPart> sets_;
   AreaPart area_;
-  uint64_t unread_ = 0;
   uint64_t pod_ = 0;
 };
 

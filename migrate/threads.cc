@@ -76,7 +76,7 @@ Result<void> look(Traced& t) {
   return {};
 }
 
-// A signal on its way to the thread would make it run a handler: taken now, sent again later.
+// A signal on its way to a thread that stops before its next instruction: taken now, sent again later.
 void take_signal(Traced& t) {
   siginfo_t info{};
   if (request(PTRACE_GETSIGINFO, t.thread, 0, &info) == 0) t.taken.push_back(info);
@@ -138,8 +138,9 @@ Result<bool> advance_to_group_stop(Traced& t, Deadline deadline) {
       return true;
     case Stop::kGone: return make_error(std::errc::no_such_process, "thread ended");
     case Stop::kSignal:
-      if (stop->signal == SIGSTOP) pass_on = SIGSTOP;  // ours: this makes the group stop
-      else take_signal(t);
+      // Our SIGSTOP, which makes the group stop; or a signal of the program, which must be delivered: the
+      // thread may get back to its code before it stops, and expect its handler to have run.
+      pass_on = stop->signal;
       break;
     default: break;
   }

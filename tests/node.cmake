@@ -1,6 +1,5 @@
 # Tests of the node, the directory, the commands and tuples.
-find_package(Python3 REQUIRED COMPONENTS Interpreter)
-enable_testing()
+find_program(GODWIT_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)  # the one that apt's pyzmq is for
 include(GoogleTest)
 
 function(godwit_node_test name seconds)
@@ -19,3 +18,10 @@ godwit_node_test(rpc_test 60 unit/tuplespace/rpc_test.cc)
 godwit_node_test(tuple_property 120 property/tuplespace/tuple_property.cc)
 godwit_node_test(node_test 120 unit/tuplespace/node_test.cc)
 godwit_node_test(keeper_test 60 unit/tuplespace/keeper_test.cc)
+
+add_executable(node_fuzz fuzz/node_fuzz.cc)
+target_link_libraries(node_fuzz PRIVATE godwit_node)
+add_test(NAME node_fuzz COMMAND node_fuzz ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus 20000)
+add_test(NAME protocol_client.python
+         COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/unit/tuplespace/protocol_client.py $<TARGET_FILE:godwit>)
+set_tests_properties(node_fuzz protocol_client.python PROPERTIES TIMEOUT 120)

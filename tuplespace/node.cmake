@@ -15,3 +15,5 @@ add_library(godwit_node STATIC
   node/directory.cc node/local_log.cc node/replica.cc node/node.cc node/node_pods.cc node/client.cc node/keeper.cc
   node/spawn.cc node/commands.cc node/pod_commands.cc command/facts.cc)
 target_link_libraries(godwit_node PUBLIC godwit_command godwit_tuples zmq Threads::Threads)
+
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/godwit-node.service DESTINATION lib/systemd/user)

@@ -114,6 +114,19 @@ class Hosts:
         subprocess.run(["nsenter", "--target", str(self.a.init), *user, "--net", "--",
                         "ip", "link", "set", device, "netns", str(to.init)], check=True)
 
+    def link_outside(self):
+        """Gives host a an address that the network namespace of this process reaches; returns it. Needs root."""
+        n = os.getpid()
+        near, far = (f"10.{200 + n % 40}.{n // 40 % 256}.{last}" for last in (1, 2))
+        device = f"gw{n}"
+        subprocess.run(["ip", "link", "add", device, "type", "veth", "peer", "name", "eth9",
+                        "netns", str(self.a.init)], check=True)
+        subprocess.run(["ip", "address", "add", near + "/30", "dev", device], check=True)
+        subprocess.run(["ip", "link", "set", device, "up"], check=True)
+        self.a.run("ip", "address", "add", far + "/30", "dev", "eth9")
+        self.a.run("ip", "link", "set", "eth9", "up")
+        return far
+
     def _community(self):
         self.start_node(self.a)
         shutil.copy(os.path.join(self.a.home, "community.key"), os.path.join(self.b.home, "community.key"))

@@ -11,7 +11,7 @@ constexpr auto kFetchPatience = std::chrono::seconds(30);
 constexpr auto kFetchPause = std::chrono::milliseconds(200);
 constexpr auto kSaveDelay = std::chrono::milliseconds(200);
 constexpr size_t kFetchBytes = size_t{1} << 20;
-constexpr uint64_t kTrimEvery = 1024;  // batches
+constexpr uint64_t kTrimEvery = 256;  // batches
 
 Error first_is_away(const std::string& address) {
   return make_error(std::errc::host_unreachable, "the community's first node, " + address +

@@ -307,16 +307,28 @@ void FarConnections::on_frame(const std::string& from, const FrameHeader& header
   if (it == far_.end()) {
     if (header.type == FrameType::kOpen) return open(from, header, payload);
     if (header.type == FrameType::kClosed) return refuse(from, header, FrameType::kFreed);
-    // Only of a pod that is here do we know that a connection is not. One that is elsewhere answers there.
+    // Only of a pod that is here do we know that a connection is not: one that is elsewhere answers there. And it
+    // may be that the asker's pod has just left this host, and we are about to become the user of its end.
     if (header.type == FrameType::kAsk) {
       auto route = context_.route(header.value);
-      if (!route || route->host == context_.self()) refuse(from, header, FrameType::kUnknown);
+      bool ours = !route || route->host == context_.self();
+      if (ours && !is_here(header.connection)) refuse(from, header, FrameType::kUnknown);
     }
     return;
   }
   Far& far = *it->second;
   if (header.from_epoch < far.socket().ends[far.side()].epoch) return;
   far.on_frame(from, header, payload);
+}
+
+bool FarConnections::is_here(uint64_t connection) const {
+  bool found = false;
+  shared::for_each_run(streams_.segment(), [&](shared::Offset offset, const shared::Chunk& chunk) {
+    if (chunk.kind != shared::RunKind::kSocket) return;
+    const Socket& socket = *streams_.segment().at<Socket>(offset);
+    found |= socket.id == connection && socket.state.load() == shared::SocketState::kConnected;
+  });
+  return found;
 }
 
 void FarConnections::on_carrier_up(const std::string& host) {

@@ -78,6 +78,7 @@ class FarConnections {
   class Far;
   void open(const std::string& from, const FrameHeader& header, std::string_view payload);
   void refuse(const std::string& host, const FrameHeader& about, FrameType answer);
+  bool is_here(uint64_t connection) const;
   void erase(uint64_t connection);
 
   Streams& streams_;

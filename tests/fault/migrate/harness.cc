@@ -241,6 +241,7 @@ Result<void> move_once(Pod& pod, const MoveOptions& options) {
     }
     if (::recv(commit_there.get(), &decision, sizeof decision, 0) <= 0) decision = Commit::kNone;
     new_pid = arrival.pid();
+    if (decision == Commit::kMoved && options.carry) options.carry(arrival);
     if (decision == Commit::kMoved) arrival.resume();
     else arrival.abandon();
     resumed = Clock::now();

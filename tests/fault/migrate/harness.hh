@@ -61,6 +61,7 @@ struct MoveOptions {
   bool foreign_vdso = false;
   uint64_t control = 0;
   std::function<void(ArrivalHost&)> host;  // adds to the target's host
+  std::function<void(Arrival&)> carry;     // when the copy is complete, before it resumes
   MoveFigures* figures = nullptr;
 };
 

@@ -331,7 +331,7 @@ TEST(Directory, OutlivesTrimsOfItsLog) {
   std::string address = TestHost::address(a.start_node());
   Follower b(a, address, "b");
   ASSERT_TRUE(b.submit(pod_created("kept", "", "b", ""), seconds(10)));
-  int left = 5000;
+  int left = 1200;
   std::function<void(Result<Packed>)> next = [&](Result<Packed> result) {
     ASSERT_TRUE(result);
     if (--left > 0) b.node->submit(nothing(), next, in_time(seconds(60)));
