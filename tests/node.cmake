@@ -2,13 +2,15 @@
 find_program(GODWIT_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)  # the one that apt's pyzmq is for
 include(GoogleTest)
 
+set(node_test_environment "TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/support/tsan.supp")
 function(godwit_node_test name seconds)
   add_executable(${name} ${ARGN})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE GODWIT_BINARY="$<TARGET_FILE:godwit>")
   target_link_libraries(${name} PRIVATE godwit_node GTest::gtest_main rapidcheck)
   add_dependencies(${name} godwit)
-  gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT ${seconds})
+  gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES
+                        TIMEOUT ${seconds} ENVIRONMENT ${node_test_environment})
 endfunction()
 
 godwit_node_test(tuple_test 60 unit/tuplespace/tuple_test.cc)
@@ -24,8 +26,16 @@ target_link_libraries(node_fuzz PRIVATE godwit_node)
 add_test(NAME node_fuzz COMMAND node_fuzz ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus 20000)
 add_test(NAME protocol_client.python
          COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/unit/tuplespace/protocol_client.py $<TARGET_FILE:godwit>)
-set_tests_properties(node_fuzz protocol_client.python PROPERTIES TIMEOUT 120)
+set_tests_properties(node_fuzz protocol_client.python PROPERTIES
+                     TIMEOUT 120 ENVIRONMENT ${node_test_environment})
 
 add_executable(source_test unit/tuplespace/source_test.cc)
 target_link_libraries(source_test PRIVATE godwit_streams GTest::gtest_main)
 gtest_discover_tests(source_test TEST_PREFIX source_test. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
+
+# On one host, and over two that are namespaces.
+foreach(hosts one two)
+  add_test(NAME net_space.${hosts}_host COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/net_space.py
+           ${CMAKE_SOURCE_DIR} ${hosts})
+  set_tests_properties(net_space.${hosts}_host PROPERTIES TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
+endforeach()
