@@ -321,7 +321,7 @@ long connect_name_of(Handle& handle, Socket& socket, uint64_t listener) {
     return -error;
   }
   if (connect_name(handle, theirs) == 0) {
-    shared::notify_connection(self);
+    shared::notify_connection(*t);
     return 0;
   }
   int error = errno;
