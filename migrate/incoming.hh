@@ -43,6 +43,9 @@ class Incoming {
   /// The directory has spoken.
   void committed();
   void cancelled();
+  /// The source's node has died or has begun anew: nothing more will come.
+  void abandoned() { channel_->cut(); }
+  const std::string& source() const { return record_.source; }
 
  private:
   enum class Decision { kGo, kThrowAway };

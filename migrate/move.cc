@@ -21,6 +21,9 @@ MoveService::MoveService(Node& node) : node_(node) {
   });
   node_.on_directory_change([this](const Change& change) {
     if (change.pod.after) on_pod_change(*change.pod.after);
+    if (change.host.after)  // a node that joined anew remembers none of its moves
+      for (auto& [pod, incoming] : incoming_)
+        if (incoming->source() == change.host.after->name) incoming->abandoned();
   });
   node_.on_start([this] { node_.loop().post([this] { settle(); }); });
 }
@@ -80,8 +83,10 @@ void MoveService::prepare(const msgpack::object& params, Reply reply) {
   plan.notes = std::move(*decoded);
   if (!is_valid_name(plan.name)) return reply.fail(make_error(std::errc::invalid_argument, "not a pod's name"));
   uint64_t pod = plan.pod;
-  if (incoming_.contains(pod))
+  if (auto earlier = incoming_.find(pod); earlier != incoming_.end()) {
+    earlier->second->abandoned();
     return reply.fail(make_error(std::errc::resource_unavailable_try_again, "an earlier attempt is being cleared"));
+  }
   std::string endpoint;
   auto incoming = Incoming::create(node_, std::move(plan), &endpoint, [this, pod] { incoming_.erase(pod); });
   if (!incoming) return reply.fail(incoming.error());

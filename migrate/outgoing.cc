@@ -15,6 +15,7 @@ using StreamSocket = shared::Socket;
 
 namespace {
 
+constexpr auto kBetweenAttempts = std::chrono::milliseconds(100);
 constexpr int kAttempts = 8;                               // of a program that keeps changing
 constexpr auto kChildPatience = std::chrono::seconds(3);   // for a child of the program, e.g. a BGSAVE, to end
 constexpr auto kCopyPatience = std::chrono::minutes(10);
@@ -131,6 +132,7 @@ Result<MoveReport> Outgoing::move() {
   for (int i = 0; i < kAttempts; ++i) {
     done = attempt(*running, control);
     if (done || !is_again(done.error())) break;
+    std::this_thread::sleep_for(kBetweenAttempts);
   }
   if (!done) return done.error();
   report_.total_ms = ms_since(began_);

@@ -181,8 +181,7 @@ void heed_bell(Thread& self, Set& set, const epoll_event& event) {
   if (!socket) return;
   shared::End& end = socket->ends[entry.side];
   if ((event.events & (EPOLLHUP | EPOLLERR)) && socket->state.load() == shared::SocketState::kConnected) {
-    peer_gone(*socket, entry.side);
-    shared::mark(set, index);
+    if (peer_gone(*socket, entry.side)) shared::mark(set, index);
   }
   uint64_t mine;
   if (end.bells.load() < kManyBells || !shared::take_slot(self, end, &thread_state.turn, &mine)) return;
