@@ -5,6 +5,9 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include <set>
+#include <span>
+
 #include "tuplespace/command/command.hh"
 #include "tuplespace/shared/allocator.hh"
 
@@ -68,6 +71,10 @@ Result<UniqueFd> listen_on(const std::string& address, uint16_t port) {
   return fd;
 }
 
+std::string port_name(const PublishedPort& port) {
+  return "port/" + port.address + "/" + std::to_string(port.port);
+}
+
 // The pod's listener at a port, as this host knows it.
 const shared::Listener* listener_of(shared::Segment segment, uint64_t pod, uint16_t port) {
   shared::Header& header = segment.header();
@@ -106,11 +113,28 @@ Result<void> BridgeService::start() {
   if (!egress) return egress.error();
   egress_ = std::move(*egress);
   if (auto added = node_.loop().add_fd(egress_.get(), EPOLLIN, [this](uint32_t) { on_egress(); }); !added) return added;
+  StreamService& service = stream_service(node_);
+  service.on_kept("outside", [this](Keeper::Held held) {
+    auto end = find_end(stream_service(node_).segment(), held.name);
+    if (end && held.fds.size() == 2) hold(*end->socket, end->side, std::move(held.fds[0]), std::move(held.fds[1]));
+  });
+  service.on_kept("port", [this](Keeper::Held held) { take_up_port(std::move(held)); });
+  std::set<std::string> kept;
+  if (auto list = service.keeper().list())
+    for (const Keeper::Held& held : *list) kept.insert(held.name);
   for (const PublishedPort& port : node_.directory().published()) {
-    if (port.host != node_.host_name()) continue;
+    if (port.host != node_.host_name() || kept.contains(port_name(port))) continue;
     if (auto opened = open(port); !opened) return opened;
   }
   return {};
+}
+
+// A port that an earlier node has published: clients may be waiting at it.
+void BridgeService::take_up_port(Keeper::Held held) {
+  for (const PublishedPort& port : node_.directory().published())
+    if (port.host == node_.host_name() && port_name(port) == held.name && held.fds.size() == 1)
+      return static_cast<void>(serve(port, std::move(held.fds[0])));
+  (void)stream_service(node_).keeper().drop(held.name);
 }
 
 // --- outside clients of wrapped servers ----------------------------------------------------------------
@@ -122,16 +146,11 @@ void BridgeService::publish(const msgpack::object& params, Reply reply) {
                                      port.pod_port))
     return reply.fail(*bad);
   if (auto opened = open(port); !opened) return reply.fail(opened.error());
-  uint16_t real = local_address(published_[{port.address, port.port}].listener.get()).port;
   if (port.port == 0) {  // the kernel has chosen
     auto entry = published_.extract({port.address, 0});
     node_.loop().remove_fd(entry.mapped().listener.get());
-    port.port = real;
-    entry.key() = {port.address, real};
-    entry.mapped().entry = port;
-    int fd = entry.mapped().listener.get();
-    published_.insert(std::move(entry));
-    (void)node_.loop().add_fd(fd, EPOLLIN, [this, key = PortKey{port.address, real}](uint32_t) { on_outside_client(key); });
+    port.port = local_address(entry.mapped().listener.get()).port;
+    if (auto served = serve(port, std::move(entry.mapped().listener)); !served) return reply.fail(served.error());
   }
   node_.submit(port_published(port), [this, port, reply](Result<Packed> done) {
     if (done) return reply.send_value(port.port);
@@ -146,8 +165,14 @@ Result<void> BridgeService::open(const PublishedPort& port) {
     return make_error(std::errc::address_in_use, "publish at port " + std::to_string(port.port));
   auto listener = listen_on(port.address, port.port);
   if (!listener) return listener.error();
-  int fd = listener->get();
-  published_[key] = Published{port, std::move(*listener)};
+  return serve(port, std::move(*listener));
+}
+
+Result<void> BridgeService::serve(const PublishedPort& port, UniqueFd listener) {
+  PortKey key{port.address, port.port};
+  int fd = listener.get();
+  published_[key] = Published{port, std::move(listener)};
+  if (port.port != 0) (void)stream_service(node_).keeper().put(port_name(port), std::span(&fd, 1), {});
   return node_.loop().add_fd(fd, EPOLLIN, [this, key](uint32_t) { on_outside_client(key); });
 }
 
@@ -156,6 +181,7 @@ void BridgeService::close(const PublishedPort& port) {
   if (port.host != node_.host_name() || it == published_.end()) return;
   node_.loop().remove_fd(it->second.listener.get());
   published_.erase(it);
+  (void)stream_service(node_).keeper().drop(port_name(port));
 }
 
 void BridgeService::on_outside_client(const PortKey& key) {
@@ -201,9 +227,16 @@ void BridgeService::serve_client(const PublishedPort& port, UniqueFd client, con
 
 void BridgeService::hold(shared::Socket& socket, uint32_t side, UniqueFd placeholder, UniqueFd real) {
   uint64_t connection = socket.id;
-  Streams& streams = stream_service(node_).streams();
+  StreamService& service = stream_service(node_);
+  Streams& streams = service.streams();
+  std::string name = end_name("outside", socket, side);
+  int both[] = {placeholder.get(), real.get()};
+  (void)service.keeper().put(name, both, {});
   auto outside = std::make_unique<Outside>(streams, socket, side, std::move(real),
-                                           [this, connection] { outside_.erase(connection); });
+                                           [this, connection, name] {
+                                             (void)stream_service(node_).keeper().drop(name);
+                                             outside_.erase(connection);
+                                           });
   Outside& made = *outside;
   outside_[connection] = std::move(outside);
   if (!made.start(std::move(placeholder))) outside_.erase(connection);

@@ -28,6 +28,8 @@ class BridgeService {
   Result<void> start();
   void publish(const msgpack::object& params, Reply reply);
   Result<void> open(const PublishedPort& port);
+  Result<void> serve(const PublishedPort& port, UniqueFd listener);
+  void take_up_port(Keeper::Held held);
   void close(const PublishedPort& port);
   void on_outside_client(const PortKey& key);
   void serve_client(const PublishedPort& port, UniqueFd client, const shared::Address& from);

@@ -151,8 +151,9 @@ void MoveService::settle_pod(const PodEntry& pod) {
   std::vector<shared::Offset> to_free;
   if (view) to_free = give_up_ends(service, pod.id, running->pid, *view);
   clear_alive_words(service.segment(), pod.id);
-  (void)adopt_and_kill(running->pid);
   node_.pod_host()->departed(pod.id, pod.host);
+  (void)adopt_and_kill(running->pid);
+  node_.pod_host()->discard(pod.id);
   for (shared::Offset run : to_free) service.streams().free_run(run);
   shared::remove_member(service.streams().self(), pod.id);
 }

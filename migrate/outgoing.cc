@@ -243,6 +243,7 @@ void Outgoing::finish(Departure& departure, int pid) {
   if (wait_for("resumed", Clock::now() + kResumePatience)) report_.blackout_ms = ms_since(frozen_);
   node_.pod_host()->departed(pod_.id, target_);
   departure.discard([&] { clear_alive_words(service_.segment(), pod_.id); });
+  node_.pod_host()->discard(pod_.id);  // returns when its supervisor is gone, so that the pod may come back
   on_loop(node_.loop(), [&] {
     for (shared::Offset run : to_free) service_.streams().free_run(run);
     shared::remove_member(service_.streams().self(), pod_.id);

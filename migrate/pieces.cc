@@ -43,7 +43,7 @@ void pack_socket(Packer& out, Socket& socket, uint32_t index, uint64_t pod, Unre
     std::string bytes;
     if (sides && (writes || reads))
       bytes = ring_bytes(socket, ring, writes && socket.ends[ring].write_lock.load(), &from);
-    uint64_t n = reads ? shared::readable(socket.rings[ring]) : 0;
+    uint64_t n = reads || writes ? shared::readable(socket.rings[ring]) : 0;
     unread->bytes += n;
     unread->tuples += n != 0;
     out.add(from).add(Bin{bytes});

@@ -34,7 +34,7 @@ std::vector<SocketNote> note_sockets(shared::Segment segment, uint64_t pod);
 std::string encode(const std::vector<SocketNote>& notes);
 Result<std::vector<SocketNote>> decode_notes(std::string_view bytes);
 
-/// What a pod's programs have not read: stream tuples (one a stream that is not empty) and their bytes.
+/// What is in a pod's streams, both ways, and has not been read: stream tuples (one a stream that is not empty), bytes.
 struct Unread {
   uint64_t tuples = 0, bytes = 0;
 };

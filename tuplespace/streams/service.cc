@@ -88,6 +88,12 @@ ListenerEntry entry_of(const shared::Listener& listener) {
   return entry;
 }
 
+std::string proxy_name(uint64_t listener) {
+  char name[32];
+  snprintf(name, sizeof name, "proxy/%llx", static_cast<unsigned long long>(listener));
+  return name;
+}
+
 std::map<Node*, StreamService*>& services() {
   static std::map<Node*, StreamService*> all;
   return all;
@@ -141,10 +147,19 @@ Result<void> StreamService::start() {
   far_ = std::make_unique<FarConnections>(*streams_, *this);
   if (auto r = listen_for_programs(); !r) return r;
   if (auto r = listen_for_carriers(); !r) return r;
+  auto kept = keeper_.all();
+  std::vector<Keeper::Held> all;
+  if (kept) all = std::move(*kept);
+  for (Keeper::Held& held : all)
+    if (kind_of(held.name) == "proxy" && held.fds.size() == 1)
+      kept_proxies_[std::strtoull(rest_of(held.name).c_str(), nullptr, 16)] = std::move(held.fds[0]);
   for (const auto& [id, listener] : node_.directory().listeners()) on_listener(listener, true);
+  for (const auto& [id, fd] : kept_proxies_) (void)keeper_.drop(proxy_name(id));  // of listeners that are gone
+  kept_proxies_.clear();
   sync_listeners();
   // After the other rooms' start hooks, so that everybody has said what he can take up.
-  node_.loop().post([this] { take_up_kept(); });
+  auto rest = std::make_shared<std::vector<Keeper::Held>>(std::move(all));
+  node_.loop().post([this, rest] { take_up_kept(std::move(*rest)); });
   on_kept("far", [this](Keeper::Held held) {
     auto end = find_end(segment_, held.name);
     if (!end || held.fds.size() != 1 || far_->knows(end->socket->id)) return;
@@ -153,18 +168,16 @@ Result<void> StreamService::start() {
   return {};
 }
 
-void StreamService::take_up_kept() {
-  auto all = keeper_.all();
-  if (!all) return;
-  for (Keeper::Held& held : *all) {
-    std::string name = held.name;
-    auto handler = take_up_.find(kind_of(name));
-    bool end_is_gone = (kind_of(name) == "far" || kind_of(name) == "outside") && !find_end(segment_, name);
-    if (handler == take_up_.end() || end_is_gone) {
+void StreamService::take_up_kept(std::vector<Keeper::Held> all) {
+  for (Keeper::Held& held : all) {
+    std::string name = held.name, kind = kind_of(name);
+    if (kind == "proxy") continue;
+    auto handler = take_up_.find(kind);
+    bool end_is_gone = (kind == "far" || kind == "outside") && !find_end(segment_, name);
+    if (handler == take_up_.end() || end_is_gone)
       (void)keeper_.drop(name);
-      continue;
-    }
-    handler->second(std::move(held));
+    else
+      handler->second(std::move(held));
   }
 }
 
@@ -214,19 +227,27 @@ void StreamService::on_listener(const ListenerEntry& listener, bool added) {
     if (auto it = proxies_.find(listener.id); it != proxies_.end()) {
       node_.loop().remove_fd(it->second.socket.get());
       proxies_.erase(it);
+      (void)keeper_.drop(proxy_name(listener.id));
     }
     shared::remove_listener(streams_->self(), listener.id);
     return;
   }
   shared::enter_listener(streams_->self(), address_of(listener), listener.pod, listener.id, 0);
   if (proxies_.contains(listener.id)) return;
-  auto socket = listen_at(listener_name(segment_, listener.id));
-  if (socket) proxy(listener, std::move(*socket));
+  if (UniqueFd socket = make_proxy(listener.id); socket.valid()) proxy(listener, std::move(socket));
+}
+
+UniqueFd StreamService::make_proxy(uint64_t listener) {
+  if (auto kept = kept_proxies_.extract(listener)) return std::move(kept.mapped());
+  auto made = listen_at(listener_name(segment_, listener));
+  return made ? std::move(*made) : UniqueFd();
 }
 
 void StreamService::proxy(const ListenerEntry& listener, UniqueFd socket) {
   uint64_t id = listener.id;
   if (!node_.loop().add_fd(socket.get(), EPOLLIN, [this, id](uint32_t) { on_knock(id); })) return;
+  int number = socket.get();
+  (void)keeper_.put(proxy_name(id), std::span(&number, 1), {});
   proxies_[id] = Proxy{std::move(socket)};
 }
 
@@ -248,6 +269,7 @@ UniqueFd StreamService::release_listener(uint64_t listener, shared::Socket& sock
     node_.loop().remove_fd(it->second.socket.get());
     placeholder = std::move(it->second.socket);
     proxies_.erase(it);
+    (void)keeper_.drop(proxy_name(listener));
   }
   auto known = node_.directory().listeners().find(listener);
   if (known != node_.directory().listeners().end())

@@ -68,7 +68,8 @@ class StreamService final : public FarContext {
   void on_offer(const std::string& host, Answer answer);
   void redial(const std::string& host);
   bool is_here(uint64_t pod) const;
-  void take_up_kept();
+  void take_up_kept(std::vector<Keeper::Held> all);
+  UniqueFd make_proxy(uint64_t listener);
 
   Node& node_;
   Keeper keeper_;
@@ -83,6 +84,7 @@ class StreamService final : public FarContext {
   std::map<int, Arriving> arriving_;           // carriers that have not shown their token
   std::map<std::string, std::unique_ptr<Peer>> peers_;
   std::map<uint64_t, Proxy> proxies_;          // by listener
+  std::map<uint64_t, UniqueFd> kept_proxies_;  // an earlier node's, until they are taken up
   std::map<uint64_t, bool> announced_;         // local listeners that are, or are about to be, in the directory
 };
 
