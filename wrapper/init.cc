@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,6 +15,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+
+#include "tuplespace/posix/proxy_vdso/proxy_vdso.hh"
 
 namespace godwit::wrapper {
 namespace {
@@ -55,6 +58,7 @@ void prepend_preload(const std::string& library) {
   report(plan.report, InitReport::kForked, 0);
   ::signal(SIGPIPE, plan.ignore_pipe ? SIG_IGN : SIG_DFL);
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &plan.signal_mask, nullptr, 8);
+  if (!plan.preload.empty()) ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);  // see give_proxy_vdso
   ::execvp(plan.argv[0], plan.argv.data());
   report(plan.report, InitReport::kNoExec, errno);
   ::_exit(127);
@@ -83,6 +87,20 @@ pid_t start(const InitPlan& plan) {
   run_program(plan);
 }
 
+// The program stops at its exec, before its first instruction, and gets a vdso of ours in the kernel's place, so
+// that no image of it ever holds a kernel's. Without one it can still be moved to a host with the same kernel.
+// returns false if exec failed: then the program's process is gone, with this wait status.
+bool give_proxy_vdso(pid_t program, int* status) {
+  while (::waitpid(program, status, __WALL) < 0 && errno == EINTR) {
+  }
+  if (!WIFSTOPPED(*status)) return false;
+  // Any signal but the trap of exec is the program's own, taken a moment too early.
+  long signal = WSTOPSIG(*status) == SIGTRAP ? 0 : WSTOPSIG(*status);
+  if (!signal) (void)install_proxy_vdso(program);
+  ::ptrace(PTRACE_DETACH, program, nullptr, signal);
+  return true;
+}
+
 void close_stdio() {
   int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
@@ -100,11 +118,15 @@ void run_init(const InitPlan& plan) {
     report(plan.report, InitReport::kBroken, errno);
     ::_exit(125);
   }
+  int status;
+  if (!plan.program && !plan.preload.empty() && !give_proxy_vdso(program, &status)) {
+    report(plan.report, InitReport::kEnded, status);
+    ::_exit(0);
+  }
   close_stdio();  // the program's end of the pipes is the program's alone
   ::close_range(3, static_cast<unsigned>(plan.report) - 1, 0);
   ::close_range(static_cast<unsigned>(plan.report) + 1, ~0u, 0);
   for (;;) {
-    int status;
     pid_t ended = ::waitpid(-1, &status, __WALL);
     if (ended == program) report(plan.report, InitReport::kEnded, status);
     if (ended < 0 && errno == ECHILD) ::_exit(0);

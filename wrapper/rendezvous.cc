@@ -311,15 +311,10 @@ int connect_name(Handle& handle, const UnixAddress& name) {
 }
 
 // returns 1: nobody listens there (any more).
-long connect_inside(Thread& self, Handle& handle, const shared::Listener& listener, const Address& to) {
-  Socket& socket = handle.socket();
-  if (socket.listener) {  // bound by bind(2): its port stays, its name and entry go
-    shared::remove_listener(self, socket.listener);
-    if (long e = renew_placeholder(handle.fd())) return e;
-  }
-  prepare_connection(self, socket, listener, to);
-  UnixAddress own(shared::connection_name(self.segment, socket.id, socket.offset));
-  UnixAddress theirs(shared::listener_name(self.segment, listener.id));
+long connect_name_of(Handle& handle, Socket& socket, uint64_t listener) {
+  Thread* t = self();
+  UnixAddress own(shared::connection_name(t->segment, socket.id, socket.offset));
+  UnixAddress theirs(shared::listener_name(t->segment, listener));
   if (libc().bind(handle.fd(), own.data(), own.length) != 0) {
     int error = errno;
     undo_connection(socket);
@@ -332,6 +327,16 @@ long connect_inside(Thread& self, Handle& handle, const shared::Listener& listen
   return error == ECONNREFUSED ? 1 : -error;
 }
 
+long connect_inside(Thread& self, Handle& handle, const shared::Listener& listener, const Address& to) {
+  Socket& socket = handle.socket();
+  if (socket.listener) {  // bound by bind(2): its port stays, its name and entry go
+    shared::remove_listener(self, socket.listener);
+    if (long e = renew_placeholder(handle.fd())) return e;
+  }
+  prepare_connection(self, socket, listener, to);
+  return connect_name_of(handle, socket, listener.id);
+}
+
 long connected_now(Handle& handle) {
   // A TCP socket's first non-blocking connect always says EINPROGRESS; the next one tells the outcome.
   if (!handle.nonblocking()) return 0;
@@ -340,7 +345,33 @@ long connected_now(Handle& handle) {
   return -EINPROGRESS;
 }
 
+// The node's bridge connects for us, so that the program stays movable. returns 1: there is no bridge.
+long connect_by_bridge(Thread& self, Handle& handle, const Address& to) {
+  Socket& socket = handle.socket();
+  if (socket.listener) return 1;  // a source address of the real network is asked for
+  shared::Listener bridge{};
+  bridge.id = shared::kEgress;
+  socket.connecting.store(1);
+  prepare_connection(self, socket, bridge, to);
+  socket.ends[1].address = to;
+  long result = connect_name_of(handle, socket, shared::kEgress);
+  if (result != 0) {
+    socket.connecting.store(0);
+    return result;
+  }
+  if (handle.nonblocking()) return connected_now(handle);
+  if (long waited = wait_for_bridge(handle)) return waited;
+  int error = handle.end().error.exchange(0);
+  if (!error) return 0;
+  if (long e = renew_placeholder(handle.fd())) return e;
+  undo_connection(socket);
+  socket.ends[1].flags.store(0);
+  return -error;
+}
+
 long connect_again(Handle& handle) {
+  if (handle.socket().connecting.load()) return handle.nonblocking() ? -EALREADY : wait_for_bridge(handle);
+  if (int error = handle.end().error.exchange(0)) return -error;
   uint32_t before = handle.end().flags.fetch_and(~static_cast<uint32_t>(shared::kConnecting));
   return before & shared::kConnecting ? 0 : -EISCONN;
 }
@@ -433,7 +464,8 @@ long connect_socket(Handle& handle, const sockaddr* address, socklen_t length) {
     if (result < 0) return result;
     if (!drop_stale_listener(*t, unmapped(to))) return -ECONNREFUSED;  // bound, but nobody listens
   }
-  return connect_outside(handle, address, length);
+  long bridged = connect_by_bridge(*t, handle, to);
+  return bridged == 1 ? connect_outside(handle, address, length) : bridged;
 }
 
 namespace {
@@ -508,7 +540,7 @@ long own_address(Handle& handle, sockaddr* address, socklen_t* length) {
 }
 
 long peer_address(Handle& handle, sockaddr* address, socklen_t* length) {
-  if (!handle.connected()) return -ENOTCONN;
+  if (!handle.connected() || is_over(handle)) return -ENOTCONN;
   if (!address || !length) return -EFAULT;
   return write_address(handle.socket().ends[1 - handle.side()].address, family_of(handle), address, length);
 }

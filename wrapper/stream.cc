@@ -30,16 +30,18 @@ bool input_done(const Socket& socket, uint32_t side) {
 bool reset_untold(const End& end) {
   return (end.flags.load() & (shared::kReset | kResetTold)) == shared::kReset;
 }
-// The error that a call reports and thereby clears; 0: none.
-int pending_error(End& end) {
+// The error that a call reports and thereby clears; 0: none. After the other side's FIN a reset means EPIPE.
+int pending_error(Socket& socket, uint32_t side) {
+  End& end = socket.ends[side];
   int error = end.error.load() ? end.error.exchange(0) : 0;
   if (error) return error;
-  if (reset_untold(end) && !(end.flags.fetch_or(kResetTold) & kResetTold)) return ECONNRESET;
+  if (reset_untold(end) && !(end.flags.fetch_or(kResetTold) & kResetTold))
+    return socket.rings[1 - side].finished.load() ? EPIPE : ECONNRESET;
   return 0;
 }
 bool has_error(const End& end) { return end.error.load() || reset_untold(end); }
 
-uint64_t total(const iovec* iov, int count) {
+uint64_t total_length(const iovec* iov, int count) {
   uint64_t n = 0;
   for (int i = 0; i < count; ++i) n += iov[i].iov_len;
   return n;
@@ -149,18 +151,24 @@ long broken_pipe(int flags) {
 long check_writable(Handle& handle, int flags) {
   End& end = handle.end();
   if (has_error(end)) {
-    int error = pending_error(end);
+    int error = pending_error(handle.socket(), handle.side());
     if (error == EPIPE) return broken_pipe(flags);
     if (error) return -error;
   }
   if (handle.outgoing().finished.load() || (end.flags.load() & shared::kReset)) return broken_pipe(flags);
-  return other_gone(handle.socket(), handle.side()) ? 1 : 0;
+  if (other_gone(handle.socket(), handle.side())) return 1;
+  // Who has shut both directions down answers data with a reset, of itself too.
+  if (!handle.incoming().finished.load() || !handle.outgoing().refused.load()) return 0;
+  handle.socket().ends[1 - handle.side()].flags.fetch_or(shared::kReset);
+  return 1;
 }
 
 // TCP accepts what is sent to a closed peer, is answered by RST, and fails from the next call on.
-long swallow(Handle& handle, uint64_t n) {
-  handle.end().error.store(EPIPE);
+long swallow(Thread& self, Handle& handle, uint64_t n) {
+  handle.end().error.store(handle.incoming().finished.load() ? EPIPE : ECONNRESET);
   handle.end().flags.fetch_or(shared::kReset | kResetTold);
+  shared::notify(self, handle.socket(), 1 - handle.side(), ~0u, handle.fd());
+  poke_own_watchers(handle);
   return static_cast<long>(n);
 }
 
@@ -172,7 +180,38 @@ long not_connected(Handle& handle, bool sending, int flags) {
   return sending ? broken_pipe(flags) : -ENOTCONN;
 }
 
+// A connection to the outside that is not made yet. returns 0 when it is, or what the call returns.
+long wait_for_connection(Handle& handle, bool nonblocking) {
+  if (!handle.socket().connecting.load(std::memory_order_relaxed)) return 0;
+  if (nonblocking) return -EAGAIN;
+  long waited = wait_for_bridge(handle);
+  return waited == -EINPROGRESS ? -EAGAIN : waited;
+}
+
 }  // namespace
+
+long wait_for_bridge(Handle& handle) {
+  Thread* t = self();
+  if (!t) return -ENOBUFS;
+  Socket& socket = handle.socket();
+  Sleep sleep(handle, *t, deadline_of(handle.end().send_timeout), thread_state.handled);
+  while (socket.connecting.load()) {
+    Woke woke = sleep.until([&] { return !socket.connecting.load() || other_gone(socket, handle.side()); });
+    if (woke == Woke::kInterrupted) return -EINTR;
+    if (woke == Woke::kTimedOut) return -EINPROGRESS;
+    if (!other_gone(socket, handle.side()) || !socket.connecting.load()) continue;
+    socket.connecting.store(0);  // the node died before it answered
+    handle.end().error.store(ECONNREFUSED);
+  }
+  return 0;
+}
+
+// As a TCP socket in state CLOSE: reset, or both directions have ended.
+bool is_over(Handle& handle) {
+  if (handle.end().flags.load() & shared::kReset) return true;
+  return handle.outgoing().finished.load() &&
+         (handle.incoming().finished.load() || other_gone(handle.socket(), handle.side()));
+}
 
 void peer_gone(Socket& socket, uint32_t side) {
   shared::note_gone(socket, side);
@@ -200,7 +239,7 @@ uint32_t current_events(Socket& socket, uint32_t side) {
   return events;
 }
 
-int take_error(Socket& socket, uint32_t side) { return pending_error(socket.ends[side]); }
+int take_error(Socket& socket, uint32_t side) { return pending_error(socket, side); }
 
 long receive(Handle& handle, const iovec* iov, int count, int flags) {
   if (!handle.connected()) return not_connected(handle, false, flags);
@@ -209,7 +248,8 @@ long receive(Handle& handle, const iovec* iov, int count, int flags) {
   if (!t) return -ENOBUFS;
   uint32_t handled = thread_state.handled;
   bool peek = flags & MSG_PEEK, nonblocking = (flags & MSG_DONTWAIT) || handle.nonblocking();
-  uint64_t wanted = total(iov, count), done = 0, deadline = deadline_of(handle.end().receive_timeout);
+  if (long e = wait_for_connection(handle, nonblocking)) return e;
+  uint64_t wanted = total_length(iov, count), done = 0, deadline = deadline_of(handle.end().receive_timeout);
   uint64_t at_least = (flags & MSG_WAITALL) ? wanted : 1;
   if (wanted == 0) return 0;
   Rest rest(iov, count);
@@ -228,7 +268,8 @@ long receive(Handle& handle, const iovec* iov, int count, int flags) {
     }
     if (done >= at_least || rest.count() == 0) return static_cast<long>(done);
     if (ended) {
-      int error = done ? 0 : pending_error(handle.end());
+      // Once a FIN has come an error is left to whoever writes.
+      int error = done || handle.incoming().finished.load() ? 0 : pending_error(handle.socket(), handle.side());
       return error ? -error : static_cast<long>(done);
     }
     if (int error = done ? 0 : handle.end().error.exchange(0)) return -error;
@@ -243,13 +284,14 @@ long transmit(Handle& handle, const iovec* iov, int count, int flags) {
   if (!t) return -ENOBUFS;
   uint32_t handled = thread_state.handled;
   bool nonblocking = (flags & MSG_DONTWAIT) || handle.nonblocking();
-  uint64_t wanted = total(iov, count), done = 0, deadline = deadline_of(handle.end().send_timeout);
+  if (long e = wait_for_connection(handle, nonblocking)) return e;
+  uint64_t wanted = total_length(iov, count), done = 0, deadline = deadline_of(handle.end().send_timeout);
   Rest rest(iov, count);
   for (;;) {
     long state = check_writable(handle, flags);
     if (state < 0) return done ? static_cast<long>(done) : state;
     if (wanted == 0) return 0;
-    if (state == 1) return swallow(handle, wanted);
+    if (state == 1) return swallow(*t, handle, wanted);
     long n = put_some(*t, handle, rest.data(), rest.count());
     if (n < 0) return done ? static_cast<long>(done) : n;
     if (n > 0) {
@@ -289,12 +331,16 @@ void poke_own_watchers(Handle& handle) {
 long shut(Handle& handle, int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
   if (!handle.connected()) return -ENOTCONN;
+  probe_peer(handle, true);
+  if (is_over(handle)) {
+    poke_own_watchers(handle);  // as the kernel does
+    return -ENOTCONN;
+  }
   Thread* t = self();
   if (!t) return -ENOBUFS;
   Socket& socket = handle.socket();
   if (how != SHUT_RD) {
-    handle.outgoing().finished.store(1);
-    shared::notify(*t, socket, 1 - handle.side(), ~0u, handle.fd());
+    if (!handle.outgoing().finished.exchange(1)) shared::notify(*t, socket, 1 - handle.side(), ~0u, handle.fd());
   }
   if (how != SHUT_WR) {
     handle.incoming().refused.store(1);

@@ -12,6 +12,8 @@ inline constexpr uint32_t kResetTold = 1 << 16;
 long receive(Handle& handle, const iovec* iov, int count, int flags);
 /// flags: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB. Raises SIGPIPE as send(2) does.
 long transmit(Handle& handle, const iovec* iov, int count, int flags);
+/// Waits until the node's bridge has connected, or not. 0, -EINTR, or -EINPROGRESS after SO_SNDTIMEO.
+long wait_for_bridge(Handle& handle);
 /// shutdown(2).
 long shut(Handle& handle, int how);
 
@@ -24,6 +26,9 @@ void peer_gone(shared::Socket& socket, uint32_t side);
 
 /// SO_ERROR: taken, not only read.
 int take_error(shared::Socket& socket, uint32_t side);
+
+/// The connection has ended in both directions, or by a reset.
+bool is_over(Handle& handle);
 
 /// Marks the sets that watch an end of ours, and wakes who sleeps in them.
 void poke_own_watchers(Handle& handle);

@@ -118,7 +118,9 @@ bool close_end(Socket& socket, uint32_t side, bool abort) {
   End& mine = socket.ends[side];
   End& other = socket.ends[1 - side];
   bool unread = readable(socket.rings[1 - side]) != 0;
-  if (abort || unread) {
+  // Where both directions have ended already there is nothing left to reset.
+  bool over = socket.rings[0].finished.load() && socket.rings[1].finished.load();
+  if ((abort || unread) && !over) {
     other.flags.fetch_or(kReset);
   } else {
     socket.rings[side].finished.store(1);
@@ -133,8 +135,11 @@ bool note_gone(Socket& socket, uint32_t side) {
   if (before & kGone) return false;
   if (!(before & kClosed)) {
     // Killed, or closed where nobody could tell: what the kernel would have sent.
-    if (readable(socket.rings[side])) socket.ends[side].flags.fetch_or(kReset);
-    socket.rings[1 - side].finished.store(1);
+    // A reset that follows a FIN is told otherwise than one that comes without: so it is one or the other.
+    if (readable(socket.rings[side]))
+      socket.ends[side].flags.fetch_or(kReset);
+    else
+      socket.rings[1 - side].finished.store(1);
   }
   return true;
 }

@@ -1,0 +1,118 @@
+// godwit run as a user sees it, with a node and a home of the test's own.
+#include <gtest/gtest.h>
+
+#include "tests/support/godwit_process.hh"
+#include "tuplespace/streams/host_segment.hh"
+
+namespace godwit::test {
+namespace {
+
+class Run : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    godwit({"node", "--stop"});
+    auto home = Home::open_at(home_.path());
+    if (home) unlink(("/dev/shm/" + segment_name(*home)).c_str());
+  }
+  Finished godwit(std::vector<std::string> words) {
+    words.insert(words.begin(), GODWIT_BINARY);
+    return run(words, {{"GODWIT_HOME", home_.path()}});
+  }
+  Finished shell(const std::string& script) {
+    return run({"/bin/sh", "-c", "G='" GODWIT_BINARY "'; " + script}, {{"GODWIT_HOME", home_.path()}});
+  }
+  TempFolder home_;
+};
+
+TEST_F(Run, PassesOutputAndStatusOn) {
+  auto done = godwit({"run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"});
+  EXPECT_EQ(done.status, 7);
+  EXPECT_EQ(done.out, "out\n");
+  EXPECT_EQ(done.err, "err\n");
+}
+
+TEST_F(Run, TellsHowAProgramEnded) {
+  EXPECT_EQ(godwit({"run", "--", "sh", "-c", "kill -TERM $$"}).status, 128 + SIGTERM);
+  EXPECT_EQ(godwit({"run", "--", "sh", "-c", "kill -KILL $$"}).status, 128 + SIGKILL);
+  auto missing = godwit({"run", "--", "/nonexistent/program"});
+  EXPECT_EQ(missing.status, 127);
+  EXPECT_EQ(missing.err.rfind("godwit run: ", 0), 0u) << missing.err;
+  EXPECT_EQ(godwit({"run", "--", "/etc/passwd"}).status, 126);
+  EXPECT_EQ(godwit({"run"}).status, 2);
+  EXPECT_EQ(godwit({"run", "--publish", "nonsense", "--", "true"}).status, 2);
+}
+
+TEST_F(Run, CarriesStdinBothWays) {
+  auto done = shell("head -c 3000000 /dev/zero | $G run -- cat | wc -c");
+  EXPECT_EQ(done.out, "3000000\n");
+  EXPECT_EQ(shell("echo hi | $G run -- cat").out, "hi\n");
+}
+
+TEST_F(Run, ClosedOutputReachesTheProgram) { EXPECT_EQ(shell("$G run -- yes | head -n 2; echo done").out, "y\ny\ndone\n"); }
+
+TEST_F(Run, LeavesTheProgramsWorldAlone) {
+  std::string probe = "pwd; umask; ulimit -n; echo \"$PROBE\"; echo \"$0 $1\"; cat <&9";
+  auto bare = shell("cd /tmp; umask 027; export PROBE='a b'; exec 9</etc/hostname; sh -c '" + probe + "' name 'x  y'");
+  auto pod = shell("cd /tmp; umask 027; export PROBE='a b'; exec 9</etc/hostname; $G run -- sh -c '" + probe + "' name 'x  y'");
+  EXPECT_EQ(pod.out, bare.out);
+  EXPECT_EQ(pod.err, "");
+  auto environment = shell("$G run -- env | grep -v ^LD_PRELOAD= | sort >$GODWIT_HOME/pod; env | sort >$GODWIT_HOME/bare;"
+                           "grep -v '^_=' $GODWIT_HOME/pod >$GODWIT_HOME/a; grep -v '^_=' $GODWIT_HOME/bare >$GODWIT_HOME/b; diff $GODWIT_HOME/a $GODWIT_HOME/b && echo same");
+  EXPECT_EQ(environment.out, "same\n");
+}
+
+TEST_F(Run, PassesSignalsOn) {
+  auto done = shell("$G run --name sig -- sh -c 'trap \"echo got; exit 9\" TERM; echo up; while :; do sleep 0.05; done' >$GODWIT_HOME/out & P=$!;"
+                    "until grep -q up $GODWIT_HOME/out; do sleep 0.02; done; kill -TERM $P; wait $P; echo $?; cat $GODWIT_HOME/out");
+  EXPECT_EQ(done.out, "9\nup\ngot\n");
+}
+
+TEST_F(Run, DetachedPodsAreSeenStoppedAndRead) {
+  auto started = godwit({"run", "--detach", "--name", "sleeper", "--", "sh", "-c", "echo words; exec sleep 1000"});
+  EXPECT_EQ(started.out, "sleeper\n");
+  auto listed = godwit({"ps", "--json"});
+  EXPECT_NE(listed.out.find("\"pod\":\"sleeper\""), std::string::npos) << listed.out;
+  EXPECT_NE(listed.out.find("\"movable\":true"), std::string::npos) << listed.out;
+  EXPECT_EQ(godwit({"run", "--name", "sleeper", "--", "true"}).status, 4);
+  EXPECT_EQ(godwit({"stop", "sleeper"}).status, 0);
+  EXPECT_EQ(godwit({"logs", "sleeper"}).out, "words\n");
+  EXPECT_EQ(godwit({"ps", "--json"}).out, "");
+  EXPECT_EQ(godwit({"stop", "sleeper"}).status, 3);
+}
+
+TEST_F(Run, PodsOutliveTheNodeAndAreFoundAgain) {
+  godwit({"run", "--detach", "--name", "survivor", "--", "sleep", "1000"});
+  auto pid = shell("cat $GODWIT_HOME/node.pid");
+  UniqueFd node(static_cast<int>(syscall(SYS_pidfd_open, std::stoi(pid.out), 0)));
+  ASSERT_EQ(::kill(std::stoi(pid.out), SIGKILL), 0);
+  pollfd gone{node.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&gone, 1, 10'000), 1);
+  auto listed = godwit({"ps", "--json"});  // starts a node
+  EXPECT_NE(listed.out.find("\"pod\":\"survivor\""), std::string::npos) << listed.out << listed.err;
+  EXPECT_NE(listed.out.find("\"state\":\"running\""), std::string::npos) << listed.out;
+  EXPECT_EQ(godwit({"kill", "survivor"}).status, 0);
+}
+
+TEST_F(Run, StaticProgramsRunNativelyAndAreNotMovable) {
+  EXPECT_EQ(godwit({"run", "--", STATIC_PROGRAM}).status, 5);
+  auto done = shell("printf '#!%s\\nexit\\n' " STATIC_PROGRAM " >$GODWIT_HOME/s; chmod +x $GODWIT_HOME/s; $G run -- $GODWIT_HOME/s");
+  EXPECT_EQ(done.out, "static\n");
+}
+
+TEST_F(Run, DescendantsKeepThePodAlive) {
+  auto done = shell("$G run --name parent -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo started'; $G ps --json | grep -c parent; $G kill parent; until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done");
+  EXPECT_EQ(done.out, "started\n1\n");
+}
+
+TEST_F(Run, RedisServesPodsAndOutsiders) {
+  auto done = shell(
+      "D=$GODWIT_HOME; $G run --detach --name db --publish 127.0.0.1:0:6379 -- redis-server --save '' --dir /tmp >/dev/null;"
+      "until $G run -- redis-cli ping >$D/ping 2>&1 && grep -q PONG $D/ping; do sleep 0.05; done;"
+      "$G run -- redis-cli set key value; $G run -- redis-cli get key;"
+      "$G run -- redis-benchmark -t set,get,lpush -c 20 -n 20000 -P 8 -q >$D/bench 2>&1; echo bench $?;"
+      "$G run -- redis-cli dbsize | grep -c '[1-9]'; $G run -- redis-cli shutdown nosave; until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done");
+  EXPECT_EQ(done.out, "OK\nvalue\nbench 0\n1\n") << done.err;
+}
+
+}  // namespace
+}  // namespace godwit::test

@@ -1,0 +1,77 @@
+// Specifications, frames and the look at a program, without a pod.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "wrapper/control_channel.hh"
+#include "wrapper/pod_spec.hh"
+#include "wrapper/program_kind.hh"
+
+using namespace godwit;
+using namespace godwit::wrapper;
+
+RC_GTEST_PROP(PodSpec, SurvivesItsText, (std::vector<std::string> command, std::string host, std::vector<std::string> publish)) {
+  PodSpec spec;
+  spec.name = "pod-1";
+  spec.command = command;
+  spec.host = host;
+  spec.publish = publish;
+  auto back = parse_spec(format_spec(spec));
+  RC_ASSERT(back.has_value());
+  RC_ASSERT(back->command == command);
+  RC_ASSERT(back->host == host);
+  RC_ASSERT(back->publish == publish);
+}
+
+RC_GTEST_PROP(PodSpec, HostileTextIsRefusedOrRead, (std::string text)) { (void)parse_spec(text); }
+
+RC_GTEST_PROP(Frames, AnySplitGivesTheSameFrames, (std::vector<std::string> payloads)) {
+  std::string bytes, buffer;
+  for (const std::string& p : payloads) bytes += frame(FrameKind::kOutput, p);
+  size_t at = 0, found = 0;
+  while (at < bytes.size() || !buffer.empty()) {
+    size_t n = *rc::gen::inRange<size_t>(1, 20);
+    buffer += bytes.substr(at, n);
+    at = std::min(at + n, bytes.size());
+    FrameKind kind;
+    std::string payload;
+    while (take_frame(buffer, &kind, &payload) == 1) RC_ASSERT(payload == payloads.at(found++));
+    if (at == bytes.size() && found == payloads.size()) break;
+  }
+  RC_ASSERT(found == payloads.size());
+}
+
+TEST(Frames, AFrameThatIsTooLongIsMalformed) {
+  std::string buffer("\xff\xff\xff\x7fx", 5), payload;
+  FrameKind kind;
+  EXPECT_EQ(take_frame(buffer, &kind, &payload), -1);
+  buffer.assign("\0\0\0\0x", 5);
+  EXPECT_EQ(take_frame(buffer, &kind, &payload), -1);
+}
+
+TEST(PodNames, AreFileNames) {
+  for (const char* good : {"a", "redis-server-1", "0.x_y"}) EXPECT_TRUE(valid_pod_name(good)) << good;
+  for (const char* bad : {"", ".", "..", "a/b", "-x", "a b", "\xc3\xa9"}) EXPECT_FALSE(valid_pod_name(bad)) << bad;
+  EXPECT_FALSE(valid_pod_name(std::string(64, 'a')));
+}
+
+TEST(ProgramKind, TellsDynamicFromTheRest) {
+  EXPECT_EQ(program_kind("sh"), Unmovable::kNone);
+  EXPECT_EQ(program_kind("/bin/sh"), Unmovable::kNone);
+  EXPECT_EQ(program_kind("/nonexistent"), Unmovable::kNone);  // exec will say so
+  EXPECT_EQ(program_kind(STATIC_PROGRAM), Unmovable::kStatic);
+}
+
+TEST(ProgramKind, FollowsScripts) {
+  char name[] = "/tmp/script-XXXXXX";
+  int fd = mkstemp(name);
+  std::string text = std::string("#! ") + STATIC_PROGRAM + " -x\n";
+  ASSERT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  close(fd);
+  EXPECT_EQ(program_kind(name), Unmovable::kStatic);
+  unlink(name);
+}
