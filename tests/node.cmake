@@ -2,25 +2,16 @@
 find_program(GODWIT_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)  # the one that apt's pyzmq is for
 include(GoogleTest)
 
-<<<<<<< HEAD
-function(godwit_node_test kind name seconds)
-=======
 set(node_test_environment "TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/support/tsan.supp")
-function(godwit_node_test name seconds)
->>>>>>> main
+function(godwit_node_test kind name seconds)
   add_executable(${name} ${ARGN})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE GODWIT_BINARY="$<TARGET_FILE:godwit>")
   target_link_libraries(${name} PRIVATE godwit_node GTest::gtest_main rapidcheck)
   add_dependencies(${name} godwit)
-<<<<<<< HEAD
-  gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS ${kind} TIMEOUT ${seconds})
-  add_dependencies(sanitized ${name})
-=======
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES
-                        TIMEOUT ${seconds} ENVIRONMENT ${node_test_environment})
->>>>>>> main
+                        LABELS ${kind} TIMEOUT ${seconds} ENVIRONMENT ${node_test_environment})
+  add_dependencies(sanitized ${name})
 endfunction()
 
 godwit_node_test(unit tuple_test 60 unit/tuplespace/tuple_test.cc)
@@ -36,12 +27,8 @@ target_link_libraries(node_fuzz PRIVATE godwit_node)
 add_test(NAME node_fuzz COMMAND node_fuzz ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus 20000)
 add_test(NAME protocol_client.python
          COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/unit/tuplespace/protocol_client.py $<TARGET_FILE:godwit>)
-<<<<<<< HEAD
-set_tests_properties(node_fuzz protocol_client.python PROPERTIES TIMEOUT 120)
+set_tests_properties(node_fuzz protocol_client.python PROPERTIES
+                     TIMEOUT 120 ENVIRONMENT ${node_test_environment})
 set_tests_properties(node_fuzz PROPERTIES LABELS fuzz)
 set_tests_properties(protocol_client.python PROPERTIES LABELS unit)
 add_dependencies(sanitized node_fuzz godwit)
-=======
-set_tests_properties(node_fuzz protocol_client.python PROPERTIES
-                     TIMEOUT 120 ENVIRONMENT ${node_test_environment})
->>>>>>> main
