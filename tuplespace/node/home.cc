@@ -1,5 +1,6 @@
 #include "tuplespace/node/home.hh"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <sys/stat.h>
@@ -184,6 +185,16 @@ std::optional<int> Home::running_node() const {
   int pid = 0;
   std::from_chars(text->data(), text->data() + text->size(), pid);
   return pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+std::vector<std::string> Home::pod_folders() const {
+  std::vector<std::string> names;
+  DIR* folder = opendir(file("pods").c_str());
+  if (!folder) return names;
+  while (const dirent* entry = readdir(folder))
+    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+  closedir(folder);
+  return names;
 }
 
 }  // namespace godwit

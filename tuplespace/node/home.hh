@@ -55,6 +55,9 @@ class Home {
   /// node.pid's content if a node holds the lock.
   std::optional<int> running_node() const;
 
+  /// Pods that have a folder here, by name.
+  std::vector<std::string> pod_folders() const;
+
  private:
   explicit Home(std::string path, UniqueFd folder) : path_(std::move(path)), folder_(std::move(folder)) {}
   std::string path_;
