@@ -27,7 +27,8 @@ Error refused(std::string text) { return make_error(std::errc::operation_not_per
 
 std::string join_address(const std::string& address, uint16_t port) {
   bool v6 = address.find(':') != std::string::npos;
-  return (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+  std::string out = v6 ? std::string("[").append(address).append("]") : address;
+  return out.append(":").append(std::to_string(port));
 }
 
 std::string machine_name() {
@@ -188,7 +189,7 @@ std::optional<std::string> Node::find_address(const std::string& host) const {
 // ---- starting
 
 void Node::start(Started callback) {
-  on_directory_change([this](const Change& change) {
+  replica_->directory().on_change([this](const Change& change) {
     if (change.host.after) announced_.erase(change.host.after->name);
     if (change.pod.before && !change.pod.after) {
       auto [first, last] = ends_.equal_range(change.pod.before->id);
@@ -287,6 +288,7 @@ void Node::rejoin_later() {
 
 void Node::started(const Started& callback) {
   if (auto saved = home_.save(settings_); !saved) return callback(saved.error());
+  serving_ = true;
   for (auto& hook : start_hooks_) hook();
   announce();
   callback({});

@@ -36,7 +36,8 @@ class Node {
 
   // For the rooms, from their register function on.
   Loop& loop() { return loop_; }
-  Transport& transport() { return *transport_; }  // sockets of their own, also for other threads
+  /// For sockets of their own, also in other threads; closed by the end of on_stop, since ~Node waits for it.
+  Transport& transport() { return *transport_; }
   Peers& peers() { return *peers_; }
   Replica& replica() { return *replica_; }  // submit, read_barrier
   const Directory& directory() const { return replica_->directory(); }
@@ -62,8 +63,12 @@ class Node {
   /// as last seen.
   void on_start(std::function<void()> hook) { start_hooks_.push_back(std::move(hook)); }
   void on_stop(std::function<void()> hook) { stop_hooks_.push_back(std::move(hook)); }
-  /// Every change after registration; what was recovered from disk before is in directory() at on_start.
-  void on_directory_change(Directory::Observer observer) { replica_->directory().on_change(std::move(observer)); }
+  /// Every change from on_start on. What was there before is in directory() at on_start.
+  void on_directory_change(Directory::Observer observer) {
+    replica_->directory().on_change([this, observer = std::move(observer)](const Change& change) {
+      if (serving_) observer(change);
+    });
+  }
   /// Before on_start: goes into this host's entry.
   void set_carrier_address(std::string address) { self_.carrier = std::move(address); }
   void set_pod_controller(std::unique_ptr<PodController> controller) { pods_ = std::move(controller); }
@@ -123,6 +128,7 @@ class Node {
   std::map<std::string, std::string> announced_;  // addresses newer than the directory's, by host
   std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
   std::vector<std::function<void()>> start_hooks_, stop_hooks_;
+  bool serving_ = false;  // on_start's hooks have begun
   bool leaving_ = false;
 };
 
