@@ -46,6 +46,7 @@ long ensure_set(int fd) {
   if (is_set(descriptor_of(fd))) return 0;
   Thread* t = self();
   if (!t || static_cast<uint32_t>(fd) >= kControlDescriptors) return -ENOMEM;
+  shared::Section section(*t);  // until Control.pieces has it, a move would not know of the run
   shared::Offset offset;
   if (shared::allocate_set(*t, t->area->pod, &offset) != 0) return -ENOMEM;
   int piece = attach_piece(offset, shared::kSetLength, PieceKind::kSet, 0);

@@ -6,6 +6,7 @@ Works as root, and without where user namespaces are allowed.
 """
 import ctypes
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,7 @@ class Host:
         children = f"/proc/{self.root.pid}/task/{self.root.pid}/children"
         with open(children) as f:
             self.init = int(f.read().split()[0])
+        self.init_ends = os.pidfd_open(self.init)
 
     def _command(self, words):
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
@@ -75,9 +77,13 @@ class Host:
         return self.run(os.path.join(build_directory(), "godwit"), *words, **options)
 
     def kill(self):
-        """The power goes."""
+        """The power goes. Returns when the last process of the host has ended."""
         self.root.kill()
         self.root.wait()
+        if self.init_ends is not None:
+            select.select([self.init_ends], [], [], 30)
+            os.close(self.init_ends)
+            self.init_ends = None
 
 
 class Hosts:

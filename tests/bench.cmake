@@ -1,0 +1,2 @@
+# What tests/bench/run measures; part of the release build, so that the benches need nothing but ./setup.
+add_executable(bench_sockets bench/sockets.cc)
