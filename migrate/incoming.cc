@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "migrate/on_loop.hh"
 #include "tuplespace/fault.hh"
 #include "tuplespace/posix/file.hh"
@@ -98,6 +100,21 @@ void introduce(StreamService& service, const ArrivalRecord& record, std::map<uin
   }
 }
 
+void forget_places(StreamService& service, const ArrivalRecord& record) {
+  uint32_t member = shared::find_pod(service.segment(), record.pod);
+  uint64_t area = member ? service.segment().header().members[member].area : 0;
+  for (const auto& [from, to] : record.places) {
+    if (record.existing.contains(from) || to == area) continue;
+    auto note = std::find_if(record.notes.begin(), record.notes.end(),
+                             [&, from = from](const SocketNote& n) { return n.offset == from; });
+    if (note != record.notes.end() && note->connection)
+      service.forget(service.streams().at(to), note->sides == 1 ? 1 : 0);
+    service.streams().free_run(to);
+  }
+  shared::reap(service.streams().self());
+  shared::remove_member(service.streams().self(), record.pod);
+}
+
 // --- the move ------------------------------------------------------------------------------------------------
 
 Incoming::Incoming(Node& node, Plan plan, std::function<void()> on_end)
@@ -116,7 +133,7 @@ Result<std::unique_ptr<Incoming>> Incoming::create(Node& node, Plan plan, std::s
   incoming->channel_ = std::move(*channel);
   StreamService& service = stream_service(node);
   if (shared::find_pod(service.segment(), incoming->plan_.pod))
-    return make_error(std::errc::device_or_resource_busy, "an earlier copy of the pod is still on the target");
+    return make_error(std::errc::resource_unavailable_try_again, "an earlier copy of the pod is still on the target");
   if (int e = shared::add_pod(service.streams().self(), incoming->plan_.pod, &incoming->member_); e)
     return no_room("slots");
   incoming->segment_file_ = UniqueFd(
@@ -334,19 +351,9 @@ void Incoming::doubt() {
 }
 
 void Incoming::throw_away() {
-  for (auto& [offset, end] : ends_) {
-    if (!end.ours.valid()) continue;
-    const SocketNote* note = note_of(offset);
-    uint32_t side = note->sides == 1 ? 1 : 0;
-    service_.forget(service_.streams().at(record_.places.at(offset)), side);
-  }
   ends_.clear();
-  for (const auto& [from, to] : record_.places) {
-    if (record_.existing.contains(from) || to == service_.segment().header().members[member_].area) continue;
-    service_.streams().free_run(to);
-  }
-  shared::reap(service_.streams().self());
-  shared::remove_member(service_.streams().self(), plan_.pod);
+  forget_places(service_, record_);
+  ::unlink(node_.home().file("pods/" + plan_.name + "/arrival").c_str());
 }
 
 }  // namespace godwit::migrate

@@ -43,6 +43,9 @@ class Incoming {
   /// The directory has spoken.
   void committed();
   void cancelled();
+  /// The source's node has died or has begun anew: nothing more will come.
+  void abandoned() { channel_->cut(); }
+  const std::string& source() const { return record_.source; }
 
  private:
   enum class Decision { kGo, kThrowAway };
@@ -84,6 +87,8 @@ class Incoming {
 /// The commit's consequences on the target: the pod's ends are its own here. `ends`: our placeholders of connections
 /// to elsewhere, by the source's offset. Before the program goes on; then introduce() the rest.
 Result<void> take_over(StreamService& service, const ArrivalRecord& record);
+/// The opposite: nothing of the copy that was to come stays.
+void forget_places(StreamService& service, const ArrivalRecord& record);
 void introduce(StreamService& service, const ArrivalRecord& record, std::map<uint64_t, UniqueFd> ends);
 
 }  // namespace godwit::migrate

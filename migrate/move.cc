@@ -21,6 +21,9 @@ MoveService::MoveService(Node& node) : node_(node) {
   });
   node_.on_directory_change([this](const Change& change) {
     if (change.pod.after) on_pod_change(*change.pod.after);
+    if (change.host.after)  // a node that joined anew remembers none of its moves
+      for (auto& [pod, incoming] : incoming_)
+        if (incoming->source() == change.host.after->name) incoming->abandoned();
   });
   node_.on_start([this] { node_.loop().post([this] { settle(); }); });
 }
@@ -80,8 +83,10 @@ void MoveService::prepare(const msgpack::object& params, Reply reply) {
   plan.notes = std::move(*decoded);
   if (!is_valid_name(plan.name)) return reply.fail(make_error(std::errc::invalid_argument, "not a pod's name"));
   uint64_t pod = plan.pod;
-  if (incoming_.contains(pod))
+  if (auto earlier = incoming_.find(pod); earlier != incoming_.end()) {
+    earlier->second->abandoned();
     return reply.fail(make_error(std::errc::resource_unavailable_try_again, "an earlier attempt is being cleared"));
+  }
   std::string endpoint;
   auto incoming = Incoming::create(node_, std::move(plan), &endpoint, [this, pod] { incoming_.erase(pod); });
   if (!incoming) return reply.fail(incoming.error());
@@ -111,6 +116,10 @@ void MoveService::settle() {
     std::vector<PodEntry> pods;
     for (const auto& [id, pod] : node_.directory().pods()) pods.push_back(pod);
     for (const PodEntry& pod : pods) settle_pod(pod);
+    for (const PodEntry& pod : pods)
+      if (pod.host != node_.host_name() && !incoming_.contains(pod.id) && !outgoing_.contains(pod.id) &&
+          shared::find_pod(stream_service(node_).segment(), pod.id) && !node_.pod_host()->find(pod.id))
+        sweep_departed(stream_service(node_), pod.id);
   });
 }
 
@@ -126,6 +135,10 @@ void MoveService::settle_pod(const PodEntry& pod) {
       auto record = decode_record(*bytes);
       if (record && record->epoch + 1 == pod.epoch) {
         (void)take_over(service, *record);
+        std::map<uint64_t, UniqueFd> ends;
+        for (const SocketNote& note : record->notes)
+          if (note.connection) ends[note.offset] = service.take_kept(note.connection);
+        introduce(service, *record, std::move(ends));
         control = control_of(service.segment(), pod.id);
       }
       ::unlink(path.c_str());
@@ -141,12 +154,16 @@ void MoveService::settle_pod(const PodEntry& pod) {
       return;
     }
     node_.pod_host()->discard(pod.id);
-    shared::remove_pod(service.streams().self(), pod.id);
+    if (record) forget_places(service, *record);
     ::unlink(path.c_str());
     return;
   }
+  if (!is_left_behind(running->pid)) {  // a copy that was being built
+    node_.pod_host()->discard(pod.id);
+    sweep_departed(service, pod.id);
+    return;
+  }
   // It has gone on elsewhere, and its stopped copy is still here.
-  if (!is_left_behind(running->pid)) return;
   auto view = read_control(Memory(running->pid), control);
   std::vector<shared::Offset> to_free;
   if (view) to_free = give_up_ends(service, pod.id, running->pid, *view);

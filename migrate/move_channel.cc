@@ -2,11 +2,15 @@
 
 #include <poll.h>
 
+#include <algorithm>
+
 namespace godwit::migrate {
 namespace {
 
 // A peer that takes nothing for this long is as good as gone.
 constexpr auto kSendPatience = std::chrono::seconds(10);
+constexpr auto kSilence = std::chrono::seconds(10);
+constexpr auto kCutLook = std::chrono::milliseconds(200);
 
 }  // namespace
 
@@ -42,8 +46,11 @@ Result<void> MoveChannel::send(std::string message) {
 }
 
 Result<std::string> MoveChannel::receive(Deadline deadline) {
+  deadline = std::min(deadline, Clock::now() + kSilence);
   for (;;) {
-    auto frames = socket_.receive(deadline);
+    auto frames = socket_.receive(std::min(deadline, Clock::now() + kCutLook));
+    if (cut_) return make_error(std::errc::operation_canceled, "the move has been given up");
+    if (!frames && Clock::now() < deadline) continue;
     if (!frames) return make_error(std::errc::timed_out, "hear from the other host of the move");
     if (frames->size() != (router_ ? 2 : 1)) continue;
     if (router_ && peer_.empty()) peer_ = frames->front();

@@ -7,6 +7,7 @@
 
 #include "migrate/on_loop.hh"
 #include "tuplespace/fault.hh"
+#include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/members.hh"
 
 namespace godwit::migrate {
@@ -15,6 +16,7 @@ using StreamSocket = shared::Socket;
 
 namespace {
 
+constexpr auto kBetweenAttempts = std::chrono::milliseconds(250);
 constexpr int kAttempts = 8;                               // of a program that keeps changing
 constexpr auto kChildPatience = std::chrono::seconds(3);   // for a child of the program, e.g. a BGSAVE, to end
 constexpr auto kCopyPatience = std::chrono::minutes(10);
@@ -68,7 +70,9 @@ std::vector<shared::Offset> give_up_ends(StreamService& service, uint64_t pod, i
     uint32_t sides = sides_of(socket, pod), side = sides == 2 ? 1 : 0;
     auto number = number_of.find({index, side ? Role::kAccepted : Role::kSocket});
     if (sides == 1 || sides == 2) {
-      if (service.far().knows(socket.id)) {
+      auto far = service.far().find(socket.id);
+      if (far.socket && far.side == side) continue;  // given up already, by a node that died after it
+      if (far.socket) {
         service.far().remove(socket);
       } else if (number != number_of.end()) {
         (void)service.far().add(socket, side, theirs.copy(number->second), false);
@@ -80,6 +84,28 @@ std::vector<shared::Offset> give_up_ends(StreamService& service, uint64_t pod, i
     to_free.push_back(piece.offset);
   }
   return to_free;
+}
+
+void sweep_departed(StreamService& service, uint64_t pod) {
+  shared::Segment segment = service.segment();
+  std::vector<shared::Offset> to_free;
+  shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
+    if (chunk.kind == shared::RunKind::kSet && chunk.pod == pod) to_free.push_back(offset);
+    if (chunk.kind != shared::RunKind::kSocket) return;
+    StreamSocket& socket = *segment.at<StreamSocket>(offset);
+    uint32_t sides = sides_of(socket, pod);
+    if (!sides && (chunk.pod != pod || socket.state.load() == shared::SocketState::kConnected)) return;
+    auto far = service.far().find(socket.id);
+    if (sides && far.socket == &socket && far.side == (sides == 2 ? 1u : 0u)) return;  // a peer here uses it
+    if (sides && far.socket == &socket) service.far().remove(socket);
+    to_free.push_back(offset);
+  });
+  for (shared::Offset run : to_free) {
+    if (segment.chunks()[run / shared::kChunk].kind == shared::RunKind::kSocket)
+      for (uint32_t side : {0u, 1u}) service.forget(*segment.at<StreamSocket>(run), side);
+    service.streams().free_run(run);
+  }
+  shared::remove_member(service.streams().self(), pod);
 }
 
 void clear_alive_words(shared::Segment segment, uint64_t pod) {
@@ -131,6 +157,7 @@ Result<MoveReport> Outgoing::move() {
   for (int i = 0; i < kAttempts; ++i) {
     done = attempt(*running, control);
     if (done || !is_again(done.error())) break;
+    std::this_thread::sleep_for(kBetweenAttempts);
   }
   if (!done) return done.error();
   report_.total_ms = ms_since(began_);

@@ -61,6 +61,8 @@ uint64_t control_of(shared::Segment segment, uint64_t pod);
 /// The commit's consequences on the source, while the stopped copy still exists (it has the placeholders): peers that
 /// stay get the node for the other end, listeners become proxies. returns the runs to free once the copy is dead.
 std::vector<shared::Offset> give_up_ends(StreamService& service, uint64_t pod, int pid, const ControlView& control);
+/// What a pod that is gone from this host still has in the segment, when nobody remembers its pieces.
+void sweep_departed(StreamService& service, uint64_t pod);
 /// Makes the kernel forget the copy's alive words, so that its death marks nothing.
 void clear_alive_words(shared::Segment segment, uint64_t pod);
 

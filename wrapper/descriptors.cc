@@ -60,13 +60,26 @@ void remove_watches(Thread& self, Socket& socket, End& end) {
   }
 }
 
-// The last reference of this process is gone. returns true if the run is nobody's any more.
-bool end_socket(Thread& self, Socket& socket, uint32_t side) {
+// A close after a FIN says nothing new; else the other side hears it by a bell, and not only by the kernel's HUP, for
+// which it cannot tell whether it is news.
+bool close_connection(Thread& self, Socket& socket, uint32_t side, int fd) {
+  End& other = socket.ends[1 - side];
+  bool finished = socket.rings[side].finished.load(), reset = other.flags.load() & shared::kReset;
+  bool both = shared::close_end(socket, side, socket.ends[side].linger == 0);
+  bool news = finished != (socket.rings[side].finished.load() != 0) ||
+              reset != ((other.flags.load() & shared::kReset) != 0);
+  if (news && !both && fd >= 0) shared::notify(self, socket, 1 - side, ~0u, fd);
+  return both;
+}
+
+// The last reference of this process is gone. fd: still open, or -1.
+// returns true if the run is nobody's any more.
+bool end_socket(Thread& self, Socket& socket, uint32_t side, int fd) {
   End& end = socket.ends[side];
   if (end.flags.load() & shared::kShared) return false;  // the kernel's HUP will tell when the last copy goes
   SocketState state = socket.state.load();
   remove_watches(self, socket, end);
-  if (state == SocketState::kConnected) return shared::close_end(socket, side, end.linger == 0);
+  if (state == SocketState::kConnected) return close_connection(self, socket, side, fd);
   if (socket.listener) shared::remove_listener(self, socket.listener);
   return true;
 }
@@ -76,7 +89,7 @@ void free_run(Thread& self, shared::Offset offset) {
   shared::free_intent(self);
 }
 
-void drop_last(uint32_t i) {
+void drop_last(uint32_t i, int fd) {
   ControlPiece piece = control.pieces[i];
   Thread* t = self();
   bool free = false;
@@ -84,7 +97,7 @@ void drop_last(uint32_t i) {
   if (piece.kind == PieceKind::kSocket && t) {
     Socket& socket = *reinterpret_cast<Socket*>(piece.address);
     offset = socket.offset;
-    free = end_socket(*t, socket, piece_states[i].side);
+    free = end_socket(*t, socket, piece_states[i].side, fd);
   } else if (piece.kind == PieceKind::kSet && t) {
     shared::Set& set = *reinterpret_cast<shared::Set*>(piece.address);
     offset = set.offset;
@@ -179,8 +192,8 @@ void Handle::release() {
   drop_piece(piece_);
 }
 
-void drop_piece(uint32_t piece) {
-  if (piece_states[piece].references.fetch_sub(1, std::memory_order_acq_rel) == 1) drop_last(piece);
+void drop_piece(uint32_t piece, int fd) {
+  if (piece_states[piece].references.fetch_sub(1, std::memory_order_acq_rel) == 1) drop_last(piece, fd);
 }
 
 int attach_piece(shared::Offset offset, uint64_t length, PieceKind kind, uint32_t side) {
@@ -227,7 +240,7 @@ void forget_descriptor(int fd) {
     __atomic_compare_exchange_n(&control.unmovable, &real, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   }
   uint32_t word = __atomic_exchange_n(&control.descriptors[fd], 0, __ATOMIC_ACQ_REL);
-  if (word) drop_piece(descriptor_piece(word));
+  if (word) drop_piece(descriptor_piece(word), fd);
 }
 
 void adopt_descriptor(int fd) {

@@ -61,7 +61,8 @@ class Handle {
 
 /// Maps the run at `offset` of the segment as a piece with one reference. returns its index, or -ENOMEM.
 int attach_piece(shared::Offset offset, uint64_t length, PieceKind kind, uint32_t side);
-void drop_piece(uint32_t piece);
+/// fd: the placeholder, if it is still open.
+void drop_piece(uint32_t piece, int fd = -1);
 
 /// From now on `fd` stands for the piece; takes over the caller's reference.
 void set_descriptor(int fd, uint32_t piece, Role role);

@@ -328,6 +328,9 @@ long connect_name_of(Handle& handle, Socket& socket, uint64_t listener) {
 }
 
 long connect_inside(Thread& self, Handle& handle, const shared::Listener& listener, const Address& to) {
+  // A section: names belong to this host's segment, and a half-made connection does not move. Should the backlog be
+  // full, a freeze waits, and the move is tried again.
+  Section section(self);
   Socket& socket = handle.socket();
   if (socket.listener) {  // bound by bind(2): its port stays, its name and entry go
     shared::remove_listener(self, socket.listener);
@@ -391,6 +394,8 @@ bool is_virtual_kind(int domain, int type, int protocol) {
 long make_socket(int domain, int type) {
   Thread* t = self();
   if (!t) return -ENOBUFS;
+  // A section: between the allocation and the entry in Control.pieces a move would not know of the run.
+  Section section(*t);
   shared::Offset offset;
   if (shared::allocate_socket(*t, static_cast<uint32_t>(domain), t->area->pod, &offset) != 0) return -ENOBUFS;
   int piece = attach_piece(offset, shared::kSocketLength, PieceKind::kSocket, 0);

@@ -46,6 +46,7 @@ long ensure_set(int fd) {
   if (is_set(descriptor_of(fd))) return 0;
   Thread* t = self();
   if (!t || static_cast<uint32_t>(fd) >= kControlDescriptors) return -ENOMEM;
+  shared::Section section(*t);  // until Control.pieces has it, a move would not know of the run
   shared::Offset offset;
   if (shared::allocate_set(*t, t->area->pod, &offset) != 0) return -ENOMEM;
   int piece = attach_piece(offset, shared::kSetLength, PieceKind::kSet, 0);
@@ -181,8 +182,7 @@ void heed_bell(Thread& self, Set& set, const epoll_event& event) {
   if (!socket) return;
   shared::End& end = socket->ends[entry.side];
   if ((event.events & (EPOLLHUP | EPOLLERR)) && socket->state.load() == shared::SocketState::kConnected) {
-    peer_gone(*socket, entry.side);
-    shared::mark(set, index);
+    if (peer_gone(*socket, entry.side)) shared::mark(set, index);
   }
   uint64_t mine;
   if (end.bells.load() < kManyBells || !shared::take_slot(self, end, &thread_state.turn, &mine)) return;

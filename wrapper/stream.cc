@@ -213,8 +213,11 @@ bool is_over(Handle& handle) {
          (handle.incoming().finished.load() || other_gone(handle.socket(), handle.side()));
 }
 
-void peer_gone(Socket& socket, uint32_t side) {
+bool peer_gone(Socket& socket, uint32_t side) {
+  bool closed = other_gone(socket, side), finished = socket.rings[1 - side].finished.load();
   shared::note_gone(socket, side);
+  // Who closed by its own word has rung; who was killed after a FIN, and owes nothing, has no news.
+  return !closed && (!finished || (socket.ends[side].flags.load() & shared::kReset));
 }
 
 void probe_peer(Handle& handle, bool now) {

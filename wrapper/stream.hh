@@ -21,8 +21,8 @@ long shut(Handle& handle, int how);
 uint32_t current_events(shared::Socket& socket, uint32_t side);
 /// Looks whether the kernel says that the other end is gone; notes it. Cheap when looked at lately.
 void probe_peer(Handle& handle, bool now = false);
-/// The kernel has said so.
-void peer_gone(shared::Socket& socket, uint32_t side);
+/// The kernel has said so. returns whether that is news to who watches the end.
+bool peer_gone(shared::Socket& socket, uint32_t side);
 
 /// SO_ERROR: taken, not only read.
 int take_error(shared::Socket& socket, uint32_t side);

@@ -163,6 +163,12 @@ Result<void> StreamService::start() {
   on_kept("far", [this](Keeper::Held held) {
     auto end = find_end(segment_, held.name);
     if (!end || held.fds.size() != 1 || far_->knows(end->socket->id)) return;
+    // Of a pod that was on its way here when the node died: whether it has come is for the move to settle.
+    auto local = route(end->socket->ends[1 - end->side].pod);
+    if (local && local->host != self()) {
+      uncommitted_[end->socket->id] = std::move(held.fds[0]);
+      return;
+    }
     (void)far_->add(*end->socket, end->side, std::move(held.fds[0]), false);
   });
   return {};
@@ -179,6 +185,11 @@ void StreamService::take_up_kept(std::vector<Keeper::Held> all) {
     else
       handler->second(std::move(held));
   }
+}
+
+UniqueFd StreamService::take_kept(uint64_t connection) {
+  auto kept = uncommitted_.extract(connection);
+  return kept ? std::move(kept.mapped()) : UniqueFd();
 }
 
 void StreamService::keep(const shared::Socket& socket, uint32_t side, int placeholder) {
@@ -283,7 +294,7 @@ UniqueFd StreamService::release_listener(uint64_t listener, shared::Socket& sock
 void StreamService::adopt_listener(uint64_t listener, UniqueFd placeholder) {
   announced_.erase(listener);
   auto known = node_.directory().listeners().find(listener);
-  if (known == node_.directory().listeners().end()) return;
+  if (known == node_.directory().listeners().end() || proxies_.contains(listener)) return;
   shared::enter_listener(streams_->self(), address_of(known->second), known->second.pod, listener, 0);
   proxy(known->second, std::move(placeholder));
 }

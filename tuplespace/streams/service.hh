@@ -42,6 +42,8 @@ class StreamService final : public FarContext {
   using TakeUp = std::function<void(Keeper::Held held)>;
   void on_kept(std::string kind, TakeUp take_up) { take_up_[std::move(kind)] = std::move(take_up); }
   Keeper& keeper() { return keeper_; }
+  /// An earlier node's placeholder for a connection of a pod that had not been committed to this host.
+  UniqueFd take_kept(uint64_t connection);
 
   // FarContext
   std::string self() override { return node_.host_name(); }
@@ -74,6 +76,7 @@ class StreamService final : public FarContext {
   Node& node_;
   Keeper keeper_;
   std::map<std::string, TakeUp> take_up_;
+  std::map<uint64_t, UniqueFd> uncommitted_;  // by connection
   shared::Segment segment_;
   std::unique_ptr<Streams> streams_;
   std::unique_ptr<FarConnections> far_;

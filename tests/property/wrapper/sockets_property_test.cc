@@ -48,7 +48,10 @@ RC_GTEST_PROP(Sockets, AnswerAsTheKernelsDo, ()) {
   auto steps = *rc::gen::container<std::vector<std::string>>(step());
   std::string script;
   for (const std::string& s : steps) script += s + "\n";
+  // When the kernel tells an edge-triggered set of an acknowledgement depends on timing: where its own answers
+  // differ from play to play, ours must be one of them.
   std::string kernel = play("", script), ours = play(WRAPPED " --", script);
+  for (int play_again = 0; play_again < 3 && kernel != ours; ++play_again) kernel = play("", script);
   if (kernel != ours) RC_LOG() << "script:\n" << script << "\nkernel:\n" << kernel << "\nours:\n" << ours << "\n";
   RC_ASSERT(kernel == ours);
 }
