@@ -73,11 +73,21 @@ PodService::~PodService() {
 // What a predecessor left: pods with a living supervisor are taken up, those that ended meanwhile are told.
 void PodService::start() {
   (void)node_.home().folder("pods");
-  for (const std::string& name : node_.home().pod_folders()) (void)watch(name);
+  for (const std::string& name : node_.home().pod_folders()) take_up(name);
   std::vector<uint64_t> over;
   for (const auto& [id, pod] : node_.directory().pods())
-    if (pod.host == node_.host_name() && !watched_.contains(pod.name)) over.push_back(id);
+    if (pod.host == node_.host_name() && !watched_.contains(pod.name) && !is_supervised(pod.name)) over.push_back(id);
   for (uint64_t id : over) ended(id);
+}
+
+// A supervisor that is there but slow to answer is asked again: only one that is gone says that its pod is.
+void PodService::take_up(const std::string& name) {
+  if (watch(name) || !is_supervised(name)) return;
+  node_.loop().after(std::chrono::milliseconds(200), [this, name] { take_up(name); });
+}
+
+bool PodService::is_supervised(const std::string& name) const {
+  return connect_control(directory_of(name)).has_value();
 }
 
 void PodService::admit(const msgpack::object& params, Reply reply) {

@@ -39,6 +39,8 @@ class PodService final : public PodController {
  private:
   struct Watched;
   void start();
+  void take_up(const std::string& name);
+  bool is_supervised(const std::string& name) const;
   void admit(const msgpack::object& params, Reply reply);
   void place(const PodEntry& entry, Reply reply);
   void on_channel(const std::string& name);

@@ -12,6 +12,8 @@
 namespace godwit::wrapper {
 
 inline constexpr uint64_t kSpin = 25'000;       // ns
+inline constexpr uint64_t kLongYield = 300'000; // ns: a yield this long went to a third party, not to our peer
+inline constexpr int32_t kPenalty = -32;        // short sleeps until spinning is tried again after that
 inline constexpr uint64_t kShortSleep = 40'000; // ns: a sleep this short would have been better spun
 
 enum class Woke { kReady, kInterrupted, kTimedOut };
@@ -20,7 +22,7 @@ enum class Woke { kReady, kInterrupted, kTimedOut };
 template <class Ready>
 bool spin(int32_t& credit, Ready ready) {
   if (credit <= 0) return false;
-  uint64_t end = shared::monotonic_ns() + kSpin;
+  uint64_t now = shared::monotonic_ns(), end = now + kSpin;
   do {
     for (int i = 0; i < 24; ++i) {
       if (ready()) {
@@ -29,15 +31,24 @@ bool spin(int32_t& credit, Ready ready) {
       }
       shared::cpu_relax();
     }
+    uint64_t before = now;
     syscall(SYS_sched_yield);
-  } while (shared::monotonic_ns() < end);
+    now = shared::monotonic_ns();
+    if (now - before > kLongYield) {
+      // Others compute on this processor. A sleeper is scheduled soon after its wake-up; who yields, at their end.
+      credit = kPenalty;
+      return ready();
+    }
+  } while (now < end);
   credit--;
   return ready();
 }
 
 /// How a stretch of sleep bears on the next decision to spin.
 inline void learn(int32_t& credit, uint64_t slept) {
-  if (slept < kShortSleep && credit < 2) credit = 2;
+  if (slept >= kShortSleep) return;
+  if (credit < 0) credit++;
+  else if (credit < 2) credit = 2;
 }
 
 class Sleep {

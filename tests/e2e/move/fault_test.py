@@ -45,12 +45,13 @@ def strike(point, both):
         hosts.start_node(hosts.b, "--join", hosts.node_address,
                          env=hosts.b.environment(**(fault if "b" in struck else {})))
         load = RedisUnderLoad(hosts)
-        mover = hosts.a.popen(load.godwit, "move", "redis", "b", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        mover = hosts.a.popen(load.godwit, "move", "redis", "b", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True)
         victim = hosts.a if "a" in struck else hosts.b
         until = time.monotonic() + PATIENCE
-        while node_is_alive(victim) and time.monotonic() < until:
+        while node_is_alive(victim):
             if mover.poll() is not None and node_is_alive(victim):
-                return f"{point} was not passed: the move ended with {mover.returncode}"
+                return f"{point} was not passed: {mover.stderr.read()}"
             time.sleep(0.01)
         if both:
             kill_node(hosts.b if victim is hosts.a else hosts.a)
