@@ -318,8 +318,8 @@ INSTANTIATE_TEST_SUITE_P(Points, FirstNodeKilledAt,
 
 TEST(Directory, AFullDiskIsARefusalAndNothingElse) {
   TestHost a("a");
-  std::string address = TestHost::address(a.start_node({}, {{"GODWIT_FAULT", "directory.append.write:3:error"}}));
-  Follower b(a, address, "b");  // a's join is the first record, b's the second
+  std::string address = TestHost::address(a.start_node({}, {{"GODWIT_FAULT", "directory.append.write:4:error"}}));
+  Follower b(a, address, "b");  // before it: a's join, the barrier after it, b's join
   auto refused = b.submit(pod_created("one", "", "b", ""), seconds(10));
   EXPECT_FALSE(refused);
   EXPECT_TRUE(b.submit(pod_created("one", "", "b", ""), seconds(10)));

@@ -109,6 +109,7 @@ def exercise(context, address, key, home, godwit):
 
     fetched = peer.call("directory.fetch", {"community": hello["community"], "after": 0})
     operations = [command[3] for batch in fetched["batches"] for command in msgpack.unpackb(batch)]
+    operations = [operation for operation in operations if operation != "nothing"]  # a barrier; nodes make them freely
     assert operations[:4] == ["host.joined", "host.joined", "pod.created", "pod.moved"], operations
 
     rows = local.call("pods", {})
