@@ -5,7 +5,9 @@
 #include <netinet/in.h>
 #include <string.h>
 
+
 #include <set>
+#include <vector>
 #include <span>
 
 #include "tuplespace/command/command.hh"
@@ -101,11 +103,6 @@ BridgeService::BridgeService(Node& node) : node_(node) {
   node_.on_start([this] {
     if (auto started = start(); !started) fprintf(stderr, "godwit node: %s\n", started.error().message().c_str());
   });
-}
-
-BridgeService::~BridgeService() {
-  for (auto& [key, published] : published_) node_.loop().remove_fd(published.listener.get());
-  if (egress_.valid()) node_.loop().remove_fd(egress_.get());
 }
 
 Result<void> BridgeService::start() {
@@ -296,8 +293,8 @@ void BridgeService::refuse_program(shared::Socket& socket, UniqueFd placeholder,
 }
 
 void register_bridge(Node& node) {
-  auto* bridge = new BridgeService(node);
-  node.on_stop([bridge] { delete bridge; });
+  static std::vector<BridgeService*>& all = *new std::vector<BridgeService*>;  // never destroyed, as their nodes' streams
+  all.push_back(new BridgeService(node));
 }
 
 }  // namespace godwit

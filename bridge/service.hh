@@ -16,7 +16,6 @@ namespace godwit {
 class BridgeService {
  public:
   explicit BridgeService(Node& node);
-  ~BridgeService();
 
  private:
   using PortKey = std::pair<std::string, uint16_t>;

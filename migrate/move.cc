@@ -28,13 +28,6 @@ MoveService::MoveService(Node& node) : node_(node) {
   node_.on_start([this] { node_.loop().post([this] { settle(); }); });
 }
 
-// Moves that are on their way end with the process: their threads trace stopped programs, which stay stopped, and the
-// next node settles them.
-MoveService::~MoveService() {
-  for (auto& [pod, outgoing] : outgoing_) static_cast<void>(outgoing.release());
-  for (auto& [pod, incoming] : incoming_) static_cast<void>(incoming.release());
-}
-
 // --- source -----------------------------------------------------------------------------------------------
 
 void MoveService::move(const msgpack::object& params, Reply reply) {
@@ -176,8 +169,8 @@ void MoveService::settle_pod(const PodEntry& pod) {
 }
 
 void register_migrate(Node& node) {
-  auto* service = new MoveService(node);
-  node.on_stop([service] { delete service; });
+  static std::vector<MoveService*>& all = *new std::vector<MoveService*>;  // never destroyed, as their nodes' streams
+  all.push_back(new MoveService(node));
 }
 
 }  // namespace godwit::migrate

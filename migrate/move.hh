@@ -20,7 +20,6 @@ namespace godwit::migrate {
 class MoveService {
  public:
   explicit MoveService(Node& node);
-  ~MoveService();
 
  private:
   void move(const msgpack::object& params, Reply reply);

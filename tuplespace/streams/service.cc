@@ -94,9 +94,10 @@ std::string proxy_name(uint64_t listener) {
   return name;
 }
 
+// Never destroyed: a service lives as long as its node's loop, and the process ends with both.
 std::map<Node*, StreamService*>& services() {
-  static std::map<Node*, StreamService*> all;
-  return all;
+  static auto* all = new std::map<Node*, StreamService*>;
+  return *all;
 }
 
 }  // namespace
@@ -121,7 +122,7 @@ StreamService::StreamService(Node& node) : node_(node), keeper_(node.home()) {
   node_.serve("carrier.open", [this](const msgpack::object& params, Reply reply) { offer_carrier(params, reply); },
               Retry::kRepeated);
   node_.on_directory_change([this](const Change& change) {
-    if (far_) on_change(change);
+    if (far_ && !stopped_) on_change(change);
   });
   node_.on_start([this] {
     if (auto started = start(); !started) {
@@ -129,11 +130,6 @@ StreamService::StreamService(Node& node) : node_(node), keeper_(node.home()) {
       std::exit(kBroken);
     }
   });
-}
-
-StreamService::~StreamService() {
-  far_.reset();
-  for (auto& [id, proxy] : proxies_) node_.loop().remove_fd(proxy.socket.get());
 }
 
 Result<void> StreamService::start() {
@@ -465,10 +461,7 @@ StreamService& stream_service(Node& node) { return *services().at(&node); }
 
 void register_streams(Node& node) {
   services()[&node] = new StreamService(node);
-  node.on_stop([&node] {
-    delete services()[&node];
-    services().erase(&node);
-  });
+  node.on_stop([&node] { services()[&node]->stop(); });
 }
 
 }  // namespace godwit

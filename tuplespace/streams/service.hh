@@ -20,7 +20,8 @@ namespace godwit {
 class StreamService final : public FarContext {
  public:
   explicit StreamService(Node& node);
-  ~StreamService() override;
+  /// The node leaves: what the directory says from now on does not concern us.
+  void stop() { stopped_ = true; }
 
   // From the node's start on.
   Streams& streams() { return *streams_; }
@@ -74,6 +75,7 @@ class StreamService final : public FarContext {
   UniqueFd make_proxy(uint64_t listener);
 
   Node& node_;
+  bool stopped_ = false;
   Keeper keeper_;
   std::map<std::string, TakeUp> take_up_;
   std::map<uint64_t, UniqueFd> uncommitted_;  // by connection
