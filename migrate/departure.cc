@@ -66,7 +66,8 @@ Result<void> Departure::check_movable() {
   if (number_after(status, "Seccomp:").value_or(0)) return cannot_move("it uses seccomp");
   for (int thread : numeric_names(proc_path(pid_, "task")))
     if (!read_text(proc_path(pid_, "task/" + std::to_string(thread) + "/children")).empty())
-      return cannot_move("it has child processes; only a pod of one process can be moved yet");
+      return make_error(std::errc::device_or_resource_busy,
+                        "the program cannot be moved: it has child processes; only a pod of one process can be moved yet");
   if (innermost(status, "NSpid:") < 2) return cannot_move("it has no init of its own; start it with godwit run");
   if (read_link(proc_path(pid_, "root")) != "/") return cannot_move("it uses chroot");
   if (!read_text(proc_path(pid_, "timers")).empty()) return cannot_move("it uses POSIX timers (timer_create)");

@@ -50,7 +50,8 @@ class Departure {
  public:
   /// root     outer PID of the program: child of the pod's pid 1 and its only other process.
   /// control  address of its Control; 0 if it is not wrapped.
-  /// errors   errc::operation_not_supported with the reason why it cannot be moved.
+  /// errors   errc::operation_not_supported with the reason why it cannot be moved; device_or_resource_busy while it
+  ///          has children.
   static Result<std::unique_ptr<Departure>> open(pid_t root, uint64_t control);
   /// A frozen program that was neither discarded nor left is thawed.
   ~Departure();

@@ -25,7 +25,8 @@ constexpr auto kFinalPatience = std::chrono::seconds(5);
 constexpr auto kResumePatience = std::chrono::seconds(10);
 
 bool is_again(const Error& error) {
-  return error.code == std::make_error_code(std::errc::resource_unavailable_try_again);
+  // A target that has just come back clears what an earlier attempt has left there.
+  return error.code == std::errc::resource_unavailable_try_again || error.code == std::errc::operation_canceled;
 }
 
 double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
@@ -169,7 +170,8 @@ Result<std::unique_ptr<Departure>> Outgoing::open_when_single(int pid, uint64_t 
   auto until = Clock::now() + kChildPatience;
   for (;;) {
     auto departure = Departure::open(pid, control);
-    if (departure || Clock::now() > until || !is_again(departure.error())) return departure;
+    bool has_children = !departure && departure.error().code == std::errc::device_or_resource_busy;
+    if (!has_children || Clock::now() > until) return departure;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }

@@ -7,7 +7,7 @@ function(godwit_node_test kind name seconds)
   add_executable(${name} ${ARGN})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE GODWIT_BINARY="$<TARGET_FILE:godwit>")
-  target_link_libraries(${name} PRIVATE godwit_node GTest::gtest_main rapidcheck)
+  target_link_libraries(${name} PRIVATE godwit_streams GTest::gtest_main rapidcheck)
   add_dependencies(${name} godwit)
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES
                         LABELS ${kind} TIMEOUT ${seconds} ENVIRONMENT ${node_test_environment})

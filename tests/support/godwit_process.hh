@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tuplespace/posix/unique_fd.hh"
+#include "tuplespace/streams/host_segment.hh"
 
 namespace godwit::test {
 
@@ -91,7 +92,11 @@ class TestHost {
   explicit TestHost(std::string name, std::string home = {}) : name_(std::move(name)) {
     home_ = home.empty() ? folder_.path() + "/" + name_ : std::move(home);
   }
-  ~TestHost() { kill_node(); }
+  ~TestHost() {
+    kill_node();
+    // A node that was killed leaves its segment for the next one; here there is none.
+    if (auto home = Home::open_at(home_)) unlink(("/dev/shm/" + segment_name(*home)).c_str());
+  }
 
   Finished godwit(std::vector<std::string> words, Environment more = {}) const {
     words.insert(words.begin(), GODWIT_BINARY);

@@ -457,6 +457,15 @@ void StreamService::on_offer(const std::string& host, Answer answer) {
   });
 }
 
+// The node leaves: what the directory says from now on does not concern us. A segment that nobody lives in goes too.
+void StreamService::stop() {
+  stopped_ = true;
+  if (!segment_.valid()) return;
+  for (const shared::Member& member : segment_.header().members)
+    if (member.kind == shared::MemberKind::kPod) return;
+  ::unlink(("/dev/shm/" + segment_name(node_.home())).c_str());
+}
+
 StreamService& stream_service(Node& node) { return *services().at(&node); }
 
 void register_streams(Node& node) {

@@ -20,8 +20,7 @@ namespace godwit {
 class StreamService final : public FarContext {
  public:
   explicit StreamService(Node& node);
-  /// The node leaves: what the directory says from now on does not concern us.
-  void stop() { stopped_ = true; }
+  void stop();
 
   // From the node's start on.
   Streams& streams() { return *streams_; }

@@ -1,4 +1,6 @@
 // What cannot be moved is said so, with the reason, and is left alone.
+#include <fstream>
+
 #include <signal.h>
 #include <unistd.h>
 
@@ -43,7 +45,14 @@ TEST(Refusal, OfAStoppedProgram) {
   Pod pod({victim_path(), "counter"});
   ASSERT_TRUE(pod.lines("round"));
   ::kill(pod.pid(), SIGSTOP);
-  ASSERT_TRUE(eventually([&] { return refusal_of(pod).find("stopped") != std::string::npos; }));
+  auto is_stopped = [&] {  // the signal takes effect in its own time
+    std::ifstream status("/proc/" + std::to_string(pod.pid()) + "/status");
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("State:")) return line.find('T') != std::string::npos;
+    return false;
+  };
+  ASSERT_TRUE(eventually(is_stopped));
+  EXPECT_NE(refusal_of(pod).find("stopped"), std::string::npos);
   ::kill(pod.pid(), SIGCONT);
   EXPECT_TRUE(pod.lines("round"));
 }
