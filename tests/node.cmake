@@ -43,5 +43,5 @@ add_dependencies(sanitized source_test)
 foreach(hosts one two)
   add_test(NAME net_space.${hosts}_host COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/net_space.py
            ${CMAKE_SOURCE_DIR} ${hosts})
-  set_tests_properties(net_space.${hosts}_host PROPERTIES TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
+  set_tests_properties(net_space.${hosts}_host PROPERTIES LABELS e2e TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
