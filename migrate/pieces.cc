@@ -22,31 +22,47 @@ Error malformed() { return make_error(std::errc::bad_message, "what came of the 
 
 std::string_view raw(const void* p, size_t n) { return {static_cast<const char*>(p), n}; }
 
+// A socket's header at one moment, by itself. The pod is frozen, but its peers are not: they may read on in a ring
+// that it writes, and write on behind the tail of one that it reads. So positions are looked at once, here; the bytes
+// between them stay where they are.
+class Header {
+ public:
+  explicit Header(std::string_view bytes) {
+    memset(storage_, 0, sizeof storage_);
+    memcpy(storage_, bytes.data(), bytes.size());
+  }
+  const Socket& get() const { return *reinterpret_cast<const Socket*>(storage_); }
+  std::string_view bytes() const { return raw(storage_, kSocketBytes); }
+
+ private:
+  alignas(Socket) char storage_[sizeof(Socket)];
+};
+
 // The stretch of a ring that the pod needs: what is unread, and where one of its threads was stopped in the middle
 // of a write, the room that it is writing to.
-std::string ring_bytes(Socket& socket, uint32_t ring, bool in_write, uint64_t* from) {
-  Ring& r = socket.rings[ring];
-  *from = r.head.load();
-  uint64_t n = in_write ? kRing : r.tail.load() - *from;
+std::string ring_bytes(Socket& socket, uint32_t ring, const Ring& then, bool in_write) {
+  uint64_t head = then.head.load(), n = in_write ? kRing : then.tail.load() - head;
+  if (in_write && then.reserved < kRing && shared::reserve(ring_data(socket, ring), kRing) != 0)
+    n = then.tail.load() - head;
   std::string bytes(n, 0);
-  if (in_write && r.reserved < kRing && shared::reserve(ring_data(socket, ring), kRing) != 0) n = 0;
-  if (n) copy_out(socket, ring, *from, bytes.data(), n);
+  if (n) copy_out(socket, ring, head, bytes.data(), n);
   return bytes;
 }
 
 void pack_socket(Packer& out, Socket& socket, uint32_t index, uint64_t pod, Unread* unread) {
-  uint32_t sides = sides_of(socket, pod);
-  out.array(7).add(index).add(socket.offset).add(Bin{raw(&socket, kSocketBytes)});
+  Header header(raw(&socket, kSocketBytes));
+  const Socket& then = header.get();
+  uint32_t sides = sides_of(then, pod);
+  out.array(7).add(index).add(socket.offset).add(Bin{header.bytes()});
   for (uint32_t ring = 0; ring < 2; ++ring) {
-    bool writes = sides >> ring & 1, reads = sides >> (1 - ring) & 1;
-    uint64_t from = 0;
+    const Ring& r = then.rings[ring];
+    bool writes = sides >> ring & 1;
     std::string bytes;
-    if (sides && (writes || reads))
-      bytes = ring_bytes(socket, ring, writes && socket.ends[ring].write_lock.load(), &from);
-    uint64_t n = reads || writes ? shared::readable(socket.rings[ring]) : 0;
+    if (sides) bytes = ring_bytes(socket, ring, r, writes && then.ends[ring].write_lock.load());
+    uint64_t n = sides ? shared::readable(r) : 0;
     unread->bytes += n;
     unread->tuples += n != 0;
-    out.add(from).add(Bin{bytes});
+    out.add(r.head.load()).add(Bin{bytes});
   }
 }
 
@@ -199,16 +215,6 @@ Result<Captured> Captured::parse(std::string_view bytes) {
 }
 
 namespace {
-
-// The source's header of a socket, for reading its fields.
-struct Header {
-  alignas(Socket) char storage[sizeof(Socket)];
-  explicit Header(std::string_view bytes) {
-    memset(storage, 0, sizeof storage);
-    memcpy(storage, bytes.data(), bytes.size());
-  }
-  const Socket& get() const { return *reinterpret_cast<const Socket*>(storage); }
-};
 
 // A ring that only the pod and the carrier use here: as it was.
 void put_whole(Socket& to, const Ring& from, uint32_t ring, uint64_t at, std::string_view bytes) {

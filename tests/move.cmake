@@ -5,3 +5,9 @@ add_test(NAME move.redis_100_moves COMMAND ${demo} --moves 100)
 add_test(NAME move.node_killed COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/move/node_test.py)
 set_tests_properties(move.redis move.redis_100_moves move.node_killed PROPERTIES
   ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}" TIMEOUT 300 LABELS e2e RUN_SERIAL TRUE)
+
+find_package(rapidcheck REQUIRED)
+add_executable(streams_property_test property/streams/exactly_once_test.cc)
+target_link_libraries(streams_property_test godwit_migrate rapidcheck rapidcheck_gtest GTest::gtest_main)
+gtest_discover_tests(streams_property_test PROPERTIES TIMEOUT 300 LABELS property)
+add_dependencies(sanitized streams_property_test)

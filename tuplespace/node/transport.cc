@@ -66,7 +66,12 @@ Result<void> Socket::connect(const std::string& endpoint) {
   }
 }
 
+namespace {
+thread_local uint64_t uses = 1;  // of this thread's sockets; never 0
+}  // namespace
+
 bool Socket::send(const Frames& frames) {
+  ++uses;
   try {
     for (size_t i = 0; i < frames.size(); ++i) {
       auto flags = zmq::send_flags::dontwait;
@@ -80,6 +85,7 @@ bool Socket::send(const Frames& frames) {
 }
 
 std::optional<Frames> Socket::receive() {
+  ++uses;
   Frames frames;
   try {
     zmq::message_t part;
@@ -191,7 +197,7 @@ Result<void> Transport::admit_community(Loop& loop) {
 SocketWatcher::SocketWatcher(Loop& loop, Socket& socket, std::function<void(Frames)> on_message)
     : loop_(loop), socket_(socket), on_message_(std::move(on_message)), fd_(socket.fd()) {
   prepare_ = loop_.add_prepare([this] { return drain(); });
-  GODWIT_CHECK(loop_.add_fd(fd_, EPOLLIN, [](uint32_t) {}));  // only wakes: drain runs before each wait
+  GODWIT_CHECK(loop_.add_fd(fd_, EPOLLIN, [this](uint32_t) { asked_at_ = 0; }));  // drain runs before each wait
 }
 
 SocketWatcher::~SocketWatcher() {
@@ -199,16 +205,19 @@ SocketWatcher::~SocketWatcher() {
   loop_.remove_fd(fd_);
 }
 
-// ZeroMQ's descriptor signals changes, not states, so the truth is asked for before every wait. Handling a
-// message may send through another socket, and thereby swallow that one's signal: so if there was one,
-// all are asked again.
+// ZeroMQ's descriptor signals changes, not states, and any use of a socket may swallow its signal. So the truth is
+// asked for after each signal and after each use of any socket of this thread; at other times asking would cost the
+// loop, which mostly carries bytes, four system calls a turn.
 bool SocketWatcher::drain() {
+  if (asked_at_ == uses) return false;
+  uint64_t now = uses;
   int handled = 0;
   for (; handled < kBatch && socket_.readable(); ++handled) {
     auto message = socket_.receive();
     if (!message) break;
     on_message_(std::move(*message));
   }
+  if (handled == 0) asked_at_ = now;
   return handled > 0;
 }
 

@@ -81,6 +81,7 @@ class SocketWatcher {
   Socket& socket_;
   std::function<void(Frames)> on_message_;
   uint64_t prepare_;
+  uint64_t asked_at_ = 0;  // 0: its descriptor has signalled since
   int fd_;
 };
 
