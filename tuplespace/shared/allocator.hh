@@ -23,16 +23,26 @@ void free_intent(Thread& self);
 /// The same for a dead slot; kReaper held.
 void free_intent(Thread& self, Slot& slot);
 
+/// What the table says of a run at this moment, read without its lock.
+inline Chunk look_at(const Chunk& chunk) {
+  Chunk seen{};
+  __atomic_load(&chunk.state, &seen.state, __ATOMIC_ACQUIRE);
+  __atomic_load(&chunk.length, &seen.length, __ATOMIC_ACQUIRE);
+  __atomic_load(&chunk.kind, &seen.kind, __ATOMIC_ACQUIRE);
+  __atomic_load(&chunk.pod, &seen.pod, __ATOMIC_ACQUIRE);
+  return seen;
+}
+
 /// Calls f(offset, chunk) for every used run. A snapshot only: runs come and go meanwhile.
 template <class F>
 void for_each_run(const Segment& segment, F f) {
   Header& header = segment.header();
-  for (uint32_t c = header.first_chunk; c < header.next_chunk;) {
-    Chunk& chunk = segment.chunks()[c];
-    uint32_t length = chunk.length;
-    if (length == 0) return;
+  uint32_t end = __atomic_load_n(&header.next_chunk, __ATOMIC_ACQUIRE);
+  for (uint32_t c = header.first_chunk; c < end;) {
+    Chunk chunk = look_at(segment.chunks()[c]);
+    if (chunk.length == 0) return;
     if (chunk.state == RunState::kUsed) f(c * kChunk, chunk);
-    c += length;
+    c += chunk.length;
   }
 }
 

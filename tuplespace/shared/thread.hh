@@ -91,11 +91,11 @@ inline void set(Thread& self, T* p, T v) {
   if constexpr (sizeof(T) == 8) {
     uint64_t bits;
     __builtin_memcpy(&bits, &v, 8);
-    *reinterpret_cast<volatile uint64_t*>(p) = bits;
+    __atomic_store_n(reinterpret_cast<uint64_t*>(p), bits, __ATOMIC_RELEASE);
   } else {
     uint32_t bits;
     __builtin_memcpy(&bits, &v, 4);
-    *reinterpret_cast<volatile uint32_t*>(p) = bits;
+    __atomic_store_n(reinterpret_cast<uint32_t*>(p), bits, __ATOMIC_RELEASE);
   }
   compiler_barrier();
 }
