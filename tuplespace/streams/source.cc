@@ -93,13 +93,13 @@ std::vector<StreamSource::Connection> StreamSource::connections() {
     std::sort(members_.begin(), members_.end());
   }
   std::vector<Connection> all;
-  all.reserve(segment.header().used_chunks * shared::kChunk / shared::kSocketLength + 16);
   shared::lock(self_, shared::kAllocator);
+  all.reserve(segment.header().used_chunks * shared::kChunk / shared::kSocketLength + 16);
   shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
     if (chunk.kind != shared::RunKind::kSocket) return;
     Socket& socket = *segment.at<Socket>(offset);
     if (socket.state.load(std::memory_order_acquire) == SocketState::kConnected)
-      all.push_back({&socket, &chunk, socket.id, socket.generation.load(), {}});
+      all.push_back({&socket, &segment.chunks()[offset / shared::kChunk], socket.id, socket.generation.load(), {}});
   });
   shared::unlock(self_, shared::kAllocator);
   // Two ended ends: a piece that is about to be given back, or one just taken again and not yet made anew.
@@ -110,7 +110,7 @@ std::vector<StreamSource::Connection> StreamSource::connections() {
 }
 
 bool StreamSource::still(const Connection& c) const {
-  return c.chunk->state == shared::RunState::kUsed && c.socket->generation.load() == c.generation &&
+  return shared::look_at(*c.chunk).state == shared::RunState::kUsed && c.socket->generation.load() == c.generation &&
          c.socket->state.load() == SocketState::kConnected && c.socket->id == c.id;
 }
 
