@@ -121,12 +121,14 @@ void MoveService::settle_pod(const PodEntry& pod) {
   auto running = node_.pod_host()->find(pod.id);
   if (!running) return;
   StreamService& service = stream_service(node_);
+  auto tell = [&](const char* what) { fprintf(stderr, "godwit node: pod %s: %s\n", pod.name.c_str(), what); };
   std::string path = node_.home().file("pods/" + pod.name + "/arrival");
   uint64_t control = control_of(service.segment(), pod.id);
   if (pod.host == node_.host_name()) {
     if (auto bytes = read_file(path)) {  // complete before the commit, stopped since
       auto record = decode_record(*bytes);
       if (record && record->epoch + 1 == pod.epoch) {
+        tell("its move to this host is completed");
         (void)take_over(service, *record);
         std::map<uint64_t, UniqueFd> ends;
         for (const SocketNote& note : record->notes)
@@ -136,13 +138,17 @@ void MoveService::settle_pod(const PodEntry& pod) {
       }
       ::unlink(path.c_str());
     }
-    if (is_left_behind(running->pid)) (void)adopt_and_continue(running->pid, control);
+    if (is_left_behind(running->pid)) {
+      tell("it was left stopped, and goes on");
+      (void)adopt_and_continue(running->pid, control);
+    }
     return;
   }
   if (auto bytes = read_file(path)) {  // never committed to us, or long gone on
     auto record = decode_record(*bytes);
     if (record && record->epoch >= pod.epoch) {
       // The source has not decided: fence its commit out, then look again.
+      tell("its move to this host is called off");
       node_.submit(pod_moved(pod.id, pod.epoch, pod.host), [this](Result<Packed>) { settle(); });
       return;
     }
@@ -152,11 +158,12 @@ void MoveService::settle_pod(const PodEntry& pod) {
     return;
   }
   if (!is_left_behind(running->pid)) {  // a copy that was being built
+    tell("a copy that was being built here is thrown away");
     node_.pod_host()->discard(pod.id);
     sweep_departed(service, pod.id);
     return;
   }
-  // It has gone on elsewhere, and its stopped copy is still here.
+  tell("it has gone on elsewhere; the stopped copy here ends");
   auto view = read_control(Memory(running->pid), control);
   std::vector<shared::Offset> to_free;
   if (view) to_free = give_up_ends(service, pod.id, running->pid, *view);

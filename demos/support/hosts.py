@@ -10,10 +10,22 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+
+# Process 1 of a host: reaps what is left to it.
+_INIT = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+while True:
+    signal.sigwait({signal.SIGCHLD})
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: pass
+"""
 
 
 def _die_with_parent():
@@ -35,7 +47,7 @@ class Host:
         os.makedirs(self.home, mode=0o700, exist_ok=True)
         self.address = None
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        script = "mount -t tmpfs -o size=4g tmpfs /dev/shm && ip link set lo up && echo up && exec sleep infinity"
+        script = f"mount -t tmpfs -o size=4g tmpfs /dev/shm && ip link set lo up && echo up && exec {sys.executable} -c '{_INIT}'"
         self.root = subprocess.Popen(
             ["unshare", *user, "--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
              "sh", "-c", script],
