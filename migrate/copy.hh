@@ -78,6 +78,7 @@ class Copy {
   Result<void> change_threads(const Final& final);
   Result<void> send_pending(const Final& final);
   Result<void> arm_timers(const Final& final);
+  Result<void> return_to_group_stop(pid_t outer);
   Result<void> clear_traces();
   std::vector<pid_t> outer_tids() const;
 

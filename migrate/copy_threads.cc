@@ -216,6 +216,22 @@ Result<void> Copy::clear_traces() {
   return unmapped ? Result<void>() : unmapped.error();
 }
 
+// After an injected call a thread stands at the trap that ended it. Should we die there, the kernel would deliver that
+// SIGTRAP when the group goes on: so it goes back to a stop that is an event, without a step of the program.
+Result<void> Copy::return_to_group_stop(pid_t outer) {
+  siginfo_t info{};
+  bool at_event = request(PTRACE_GETSIGINFO, outer, 0, &info) != 0 || info.si_code >> 8 == PTRACE_EVENT_STOP;
+  if (at_event) return {};
+  if (request(PTRACE_INTERRUPT, outer, 0, nullptr) || request(PTRACE_CONT, outer, 0, nullptr))
+    return errno_error("return a thread of the copy to its stop");
+  int status = 0;
+  while (::waitpid(outer, &status, __WALL) < 0)
+    if (errno != EINTR) return errno_error("wait for a thread of the copy");
+  if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_STOP)
+    return make_error(std::errc::state_not_recoverable, "a thread of the copy does not return to its stop");
+  return {};
+}
+
 Result<void> Copy::finish(const Final& final) {
   if (final.pieces_changed)
     if (auto r = change_pieces(final.pieces); !r) return r;
@@ -244,6 +260,8 @@ Result<void> Copy::finish(const Final& final) {
   if (auto r = tell_control(); !r) return r;
   GODWIT_FAULT_POINT("move.target.before_registers");
   if (final.threads.size() != threads_.size()) return make_error(std::errc::bad_message, "number of threads");
+  for (auto& [tid, outer] : threads_)
+    if (auto r = return_to_group_stop(outer); !r) return r;
   for (const ThreadState& state : final.threads) {
     auto it = std::find_if(threads_.begin(), threads_.end(), [&](auto& t) { return t.first == state.tid; });
     if (it == threads_.end()) return make_error(std::errc::bad_message, "thread " + std::to_string(state.tid));
