@@ -42,8 +42,9 @@ class Header {
 // of a write, the room that it is writing to.
 std::string ring_bytes(Socket& socket, uint32_t ring, const Ring& then, bool in_write) {
   uint64_t head = then.head.load(), n = in_write ? kRing : then.tail.load() - head;
+  if (n > kRing) n = 0;  // damaged: the target refuses what is not in step
   if (in_write && then.reserved < kRing && shared::reserve(ring_data(socket, ring), kRing) != 0)
-    n = then.tail.load() - head;
+    n = shared::readable(then);
   std::string bytes(n, 0);
   if (n) copy_out(socket, ring, head, bytes.data(), n);
   return bytes;

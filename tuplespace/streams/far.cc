@@ -54,7 +54,10 @@ class FarConnections::Far final : public EndUser, public FrameSource {
     auto route = all_.context_.route(absent().pod);
     if (!route) return false;
     if (!host_.empty()) carrier().forget(*this);
-    host_ = route->host;
+    // An earlier node died before it had given up an end whose pod has come to this host: nobody to talk to, and
+    // the move's settling will remove us.
+    host_ = route->host == all_.context_.self() ? "" : route->host;
+    if (host_.empty()) return true;
     absent().epoch = std::max(absent().epoch, route->epoch);
     if (auto mine = all_.context_.route(local().pod)) local().epoch = std::max(local().epoch, mine->epoch);
     introduce();
@@ -110,7 +113,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
       // The other end's pod has moved, and its new host is quicker than the directory's news.
       absent().epoch = header.from_epoch;
       if (host_ != from) {
-        carrier().forget(*this);
+        if (!host_.empty()) carrier().forget(*this);
         host_ = from;
         introduce();
       }
@@ -119,7 +122,9 @@ class FarConnections::Far final : public EndUser, public FrameSource {
       case FrameType::kAsk: return send_position();
       case FrameType::kPosition: return on_position(header);
       case FrameType::kData: return on_data(header, payload);
-      case FrameType::kConsumed: return on_consumed(header.offset);
+      case FrameType::kConsumed:
+        if (header.ring == out_ring()) on_consumed(header.offset);
+        return;
       case FrameType::kFinish: return on_finish(header);
       case FrameType::kReset: return on_reset();
       case FrameType::kClosed: return on_closed();
@@ -157,7 +162,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
     return header;
   }
   void send(FrameType type, uint8_t ring, uint64_t offset, uint64_t value = 0) {
-    carrier().send(make(type, ring, offset, value));
+    if (!host_.empty()) carrier().send(make(type, ring, offset, value));
   }
   void send_position() { send(FrameType::kPosition, in_ring(), in().tail.load(), in().head.load()); }
   void send_open() {
@@ -201,6 +206,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   }
 
   void on_position(const FrameHeader& header) {
+    if (header.ring != out_ring()) return;
     open_ = false;
     on_consumed(header.value);
     if (known_ && !header.restart) return;
