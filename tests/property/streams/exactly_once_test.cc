@@ -43,9 +43,9 @@ class SimulatedHost final : public FarContext {
   testing::TestSegment segment{256 << 20};
   Loop loop;
   std::unique_ptr<Streams> streams;
-  std::unique_ptr<FarConnections> far;
   std::unique_ptr<Carrier> out;
   std::unique_ptr<CarrierReader> in;
+  std::unique_ptr<FarConnections> far;  // goes first: it lets go of the carrier
   bool down = true;
 
  private:
