@@ -20,5 +20,5 @@ add_dependencies(migrate_tests migrate_victim migrate_wrapped_victim)
 
 include(GoogleTest)
 gtest_discover_tests(migrate_unit_tests PROPERTIES LABELS unit TIMEOUT 60)
-gtest_discover_tests(migrate_tests PROPERTIES LABELS fault TIMEOUT 180)
+gtest_discover_tests(migrate_tests PROPERTIES LABELS fault TIMEOUT 600)
 add_dependencies(sanitized migrate_unit_tests)
