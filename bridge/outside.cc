@@ -16,19 +16,6 @@ using shared::Ring;
 
 namespace {
 
-// Up to two pieces of ring memory, [at, at + n).
-struct Pieces {
-  iovec iov[2];
-  int count;
-  Pieces(shared::Socket& socket, uint32_t ring, uint64_t at, uint64_t n) {
-    uint64_t place = at & (kRing - 1), first = n < kRing - place ? n : kRing - place;
-    char* data = ring_data(socket, ring);
-    iov[0] = {data + place, first};
-    iov[1] = {data, n - first};
-    count = n > first ? 2 : 1;
-  }
-};
-
 // States of tcp_info in which the peer's FIN has come (net/tcp_states.h).
 constexpr uint8_t kCloseWait = 8, kLastAck = 9, kClosing = 11;
 
@@ -116,10 +103,10 @@ bool Outside::send_out() {
   Ring& ring = to_outside();
   while (uint64_t n = readable(ring)) {
     uint64_t head = ring.head.load(std::memory_order_relaxed);
-    Pieces pieces(socket_, 1 - side_, head, n);
+    shared::RingSpan span = ring_span(socket_, 1 - side_, head, n);
     msghdr message{};
-    message.msg_iov = pieces.iov;
-    message.msg_iovlen = static_cast<size_t>(pieces.count);
+    message.msg_iov = span.parts;
+    message.msg_iovlen = static_cast<size_t>(span.count);
     ssize_t sent = sendmsg(real_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno == EAGAIN) {
@@ -162,10 +149,10 @@ void Outside::receive() {
       continue;
     }
     uint64_t tail = ring.tail.load(std::memory_order_relaxed);
-    Pieces pieces(socket_, side_, tail, room);
+    shared::RingSpan span = ring_span(socket_, side_, tail, room);
     msghdr message{};
-    message.msg_iov = pieces.iov;
-    message.msg_iovlen = static_cast<size_t>(pieces.count);
+    message.msg_iov = span.parts;
+    message.msg_iovlen = static_cast<size_t>(span.count);
     ssize_t n = recvmsg(real_.get(), &message, MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;

@@ -96,26 +96,32 @@ std::string describe_path(Descriptor& d, std::string_view info, pid_t pid) {
 DescriptorSurvey::DescriptorSurvey(pid_t pid)
     : pid_(pid), process_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
 
+// A running program may close a descriptor and open another file under its number while we look: then the link has changed.
 // errors: errc::no_such_file_or_directory if the descriptor is gone.
 Result<DescriptorSurvey::Seen> DescriptorSurvey::look(int number, uint32_t control) {
-  Seen seen;
-  seen.info = open_for_reading(proc_path(pid_, "fdinfo/" + std::to_string(number)));
-  if (!seen.info.valid()) return make_error(std::errc::no_such_file_or_directory, "descriptor closed");
-  seen.text = read_again(seen.info.get());
-  Descriptor& d = seen.descriptor;
-  d.number = static_cast<uint32_t>(number);
-  d.control = control;
-  d.flags = static_cast<uint32_t>(number_after(seen.text, "flags:", 8).value_or(0));
-  d.inode = number_after(seen.text, "ino:").value_or(0);
-  if (control && descriptor_role(control) != Role::kSet) {
-    d.kind = Descriptor::kPlaceholder;
+  auto closed = [] { return make_error(std::errc::no_such_file_or_directory, "descriptor closed"); };
+  std::string link_path = proc_path(pid_, "fd/" + std::to_string(number));
+  bool placeholder = control && descriptor_role(control) != Role::kSet;
+  for (;;) {
+    Seen seen;
+    Descriptor& d = seen.descriptor;
+    if (!placeholder && (d.link = read_link(link_path)).empty()) return closed();
+    seen.info = open_for_reading(proc_path(pid_, "fdinfo/" + std::to_string(number)));
+    if (!seen.info.valid()) return closed();
+    seen.text = read_again(seen.info.get());
+    d.number = static_cast<uint32_t>(number);
+    d.control = control;
+    d.flags = static_cast<uint32_t>(number_after(seen.text, "flags:", 8).value_or(0));
+    d.inode = number_after(seen.text, "ino:").value_or(0);
+    if (placeholder) {
+      d.kind = Descriptor::kPlaceholder;
+      return seen;
+    }
+    std::string reason = d.link[0] == '/' ? describe_path(d, seen.text, pid_) : describe_anonymous(d, seen.text);
+    if (read_link(link_path) != d.link) continue;
+    if (!reason.empty()) return refuse(number, d.link, reason);
     return seen;
   }
-  d.link = read_link(proc_path(pid_, "fd/" + std::to_string(number)));
-  if (d.link.empty()) return make_error(std::errc::no_such_file_or_directory, "descriptor closed");
-  std::string reason = d.link[0] == '/' ? describe_path(d, seen.text, pid_) : describe_anonymous(d, seen.text);
-  if (!reason.empty()) return refuse(number, d.link, reason);
-  return seen;
 }
 
 // Numbers made by dup(2) or inherited twice share position and flags; kcmp(2) tells.

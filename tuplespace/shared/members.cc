@@ -125,11 +125,4 @@ int add_process(Area& area, uint32_t pid, const void* control) {
   return -EUSERS;
 }
 
-void remove_process(Area& area, uint32_t pid) {
-  for (Process& process : area.processes) {
-    uint32_t expected = pid;
-    process.pid.compare_exchange_strong(expected, 0);
-  }
-}
-
 }  // namespace godwit::shared

@@ -19,6 +19,5 @@ uint32_t find_pod(const Segment& segment, uint64_t pod);
 
 /// Registers the calling process in its pod's area, so that an engine finds its Control. returns 0 or -EUSERS.
 int add_process(Area& area, uint32_t pid, const void* control);
-void remove_process(Area& area, uint32_t pid);
 
 }  // namespace godwit::shared

@@ -23,17 +23,17 @@ bool reserve_ring(Socket& socket, uint32_t ring, uint64_t end) {
 }  // namespace
 
 void copy_in(Socket& socket, uint32_t ring, uint64_t at, const void* from, uint64_t n) {
-  uint64_t place = at & (kRing - 1), first = n < kRing - place ? n : kRing - place;
-  char* data = ring_data(socket, ring);
-  memcpy(data + place, from, first);
-  if (n > first) memcpy(data, static_cast<const char*>(from) + first, n - first);
+  RingSpan span = ring_span(socket, ring, at, n);
+  memcpy(span.parts[0].iov_base, from, span.parts[0].iov_len);
+  if (span.count > 1)
+    memcpy(span.parts[1].iov_base, static_cast<const char*>(from) + span.parts[0].iov_len, span.parts[1].iov_len);
 }
 
 void copy_out(Socket& socket, uint32_t ring, uint64_t at, void* to, uint64_t n) {
-  uint64_t place = at & (kRing - 1), first = n < kRing - place ? n : kRing - place;
-  const char* data = ring_data(socket, ring);
-  memcpy(to, data + place, first);
-  if (n > first) memcpy(static_cast<char*>(to) + first, data, n - first);
+  RingSpan span = ring_span(socket, ring, at, n);
+  memcpy(to, span.parts[0].iov_base, span.parts[0].iov_len);
+  if (span.count > 1)
+    memcpy(static_cast<char*>(to) + span.parts[0].iov_len, span.parts[1].iov_base, span.parts[1].iov_len);
 }
 
 ssize_t put(Socket& socket, uint32_t side, const iovec* iov, int count) {

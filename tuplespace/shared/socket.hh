@@ -81,7 +81,6 @@ enum class SocketState : uint32_t {
   kFresh = 1,      // socket(), perhaps bind()
   kListening = 2,
   kConnected = 3,  // from connect() on, also before accept()
-  kKernel = 4,     // the description is a kernel socket now
 };
 
 struct alignas(kPage) Socket {
@@ -113,6 +112,17 @@ inline uint64_t readable(const Ring& ring) {
 }
 inline uint64_t writable(const Ring& ring) {
   return kRing - (ring.tail.load(std::memory_order_relaxed) - ring.head.load(std::memory_order_acquire));
+}
+
+/// Where the stream's bytes [at, at + n) lie in the ring: one stretch, or two where they go round. n <= kRing.
+struct RingSpan {
+  iovec parts[2];
+  int count;  // of parts that are not empty, at least 1
+};
+inline RingSpan ring_span(Socket& socket, uint32_t ring, uint64_t at, uint64_t n) {
+  uint64_t place = at & (kRing - 1), first = n < kRing - place ? n : kRing - place;
+  char* data = ring_data(socket, ring);
+  return RingSpan{{{data + place, first}, {data, n - first}}, n > first ? 2 : 1};
 }
 
 /// Copies between memory and the ring at stream position `at`; n <= kRing.

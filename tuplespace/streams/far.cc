@@ -98,11 +98,9 @@ class FarConnections::Far final : public EndUser, public FrameSource {
       end_of_stream();
       return false;
     }
-    uint64_t n = std::min<uint64_t>(tail - sent_, kMaxPayload), place = sent_ & (kRing - 1);
-    uint64_t first = std::min(n, kRing - place);
-    const char* data = ring_data(socket_, out_ring());
-    parts[0] = {data + place, first};
-    parts[1] = {data, n - first};
+    uint64_t n = std::min<uint64_t>(tail - sent_, kMaxPayload);
+    shared::RingSpan span = ring_span(socket_, out_ring(), sent_, n);
+    for (int i = 0; i < 2; ++i) parts[i] = {static_cast<const char*>(span.parts[i].iov_base), span.parts[i].iov_len};
     *header = make(FrameType::kData, out_ring(), sent_, 0);
     set_sent(sent_ + n);
     return true;

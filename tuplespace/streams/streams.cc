@@ -128,10 +128,6 @@ void Streams::keep_bells(Socket& socket, uint32_t side) {
   socket.ends[side].edge_sleepers.store(1);
 }
 
-void Streams::look_again(Socket& socket, uint32_t side) {
-  if (auto it = index_of_.find(key(socket, side)); it != index_of_.end()) shared::mark(*set_, it->second);
-}
-
 int Streams::placeholder(Socket& socket, uint32_t side) const {
   auto it = index_of_.find(key(socket, side));
   return it == index_of_.end() ? -1 : uses_[it->second].placeholder.get();

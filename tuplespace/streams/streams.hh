@@ -38,8 +38,6 @@ class Streams {
   Result<void> attach(shared::Socket& socket, uint32_t side, UniqueFd placeholder, EndUser& user);
   /// Gives the end up, and its placeholder to the caller.
   UniqueFd detach(shared::Socket& socket, uint32_t side);
-  /// Has the user look again soon.
-  void look_again(shared::Socket& socket, uint32_t side);
   int placeholder(shared::Socket& socket, uint32_t side) const;
   /// From now on every ring of the other end leaves a byte in the placeholder, so that whoever sleeps on a copy of it
   /// is woken: the end's pod is about to come to this host.

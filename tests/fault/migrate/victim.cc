@@ -325,6 +325,7 @@ void futexes(Progress& progress) {
     pthread_cond_signal(&turn);
     pthread_mutex_unlock(&lock);
     ++progress;
+    pause_ns(50'000);
   }
 }
 
