@@ -74,7 +74,7 @@ std::string describe_anonymous(Descriptor& d, std::string_view info) {
   return {};
 }
 
-std::string describe_path(Descriptor& d, std::string_view info, pid_t pid) {
+std::string describe_path(Descriptor& d, std::string_view info, const struct stat& st) {
   if (d.link.starts_with("/dev/pts/") || d.link == "/dev/tty" || d.link.starts_with("/dev/tty")) {
     d.kind = Descriptor::kOutside;
     return {};
@@ -82,8 +82,6 @@ std::string describe_path(Descriptor& d, std::string_view info, pid_t pid) {
   if (d.link.starts_with("/memfd:")) return "is anonymous shared memory";
   if (d.link.ends_with(" (deleted)")) return "is a deleted file";
   if (info.find("\nlock:") != info.npos) return "holds a file lock";
-  struct stat st{};
-  if (::stat(proc_path(pid, "fd/" + std::to_string(d.number)).c_str(), &st)) return "cannot be looked at";
   if (S_ISFIFO(st.st_mode)) return "is a named pipe";
   if (S_ISSOCK(st.st_mode) || S_ISBLK(st.st_mode)) return "is a socket or a block device";
   d.kind = Descriptor::kFile;
@@ -96,7 +94,7 @@ std::string describe_path(Descriptor& d, std::string_view info, pid_t pid) {
 DescriptorSurvey::DescriptorSurvey(pid_t pid)
     : pid_(pid), process_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
 
-// A running program may close a descriptor and open another file under its number while we look: then the link has changed.
+// A running program may close a descriptor and open another file under its number while we look: then we look again.
 // errors: errc::no_such_file_or_directory if the descriptor is gone.
 Result<DescriptorSurvey::Seen> DescriptorSurvey::look(int number, uint32_t control) {
   auto closed = [] { return make_error(std::errc::no_such_file_or_directory, "descriptor closed"); };
@@ -117,7 +115,12 @@ Result<DescriptorSurvey::Seen> DescriptorSurvey::look(int number, uint32_t contr
       d.kind = Descriptor::kPlaceholder;
       return seen;
     }
-    std::string reason = d.link[0] == '/' ? describe_path(d, seen.text, pid_) : describe_anonymous(d, seen.text);
+    struct stat st{};
+    bool looked = ::stat(link_path.c_str(), &st) == 0;
+    if (!looked && errno == ENOENT) continue;
+    std::string reason = !looked              ? "cannot be looked at"
+                         : d.link[0] == '/' ? describe_path(d, seen.text, st)
+                                            : describe_anonymous(d, seen.text);
     if (read_link(link_path) != d.link) continue;
     if (!reason.empty()) return refuse(number, d.link, reason);
     return seen;
@@ -153,7 +156,10 @@ Result<void> DescriptorSurvey::read_pipes(std::vector<Descriptor>& all) {
     if ((d.flags & O_ACCMODE) == O_WRONLY || std::exchange(read[d.inode], true)) continue;
     UniqueFd end(static_cast<int>(::syscall(SYS_pidfd_getfd, process_.get(), d.number, 0)));
     int unread = 0;
-    if (!end.valid() || ::ioctl(end.get(), FIONREAD, &unread)) return errno_error("look into a pipe");
+    if (!end.valid() || ::ioctl(end.get(), FIONREAD, &unread)) {
+      if (errno == EBADF || errno == ENOTTY) continue;  // it runs on, and has closed it
+      return errno_error("look into a pipe");
+    }
     d.option = static_cast<uint64_t>(::fcntl(end.get(), F_GETPIPE_SZ));
     if (unread == 0) continue;
     int copy[2];
