@@ -75,11 +75,12 @@ std::vector<shared::Offset> give_up_ends(StreamService& service, uint64_t pod, i
       if (far.socket && far.side == side) continue;  // given up already, by a node that died after it
       if (far.socket) {
         service.far().remove(socket);
-      } else if (service.take_kept(socket.id).valid()) {  // the same, by a node that died with it
+      } else if (!service.streams().lives_here(socket.ends[1 - side].pod)) {  // an earlier node's far connection
+        (void)service.take_kept(socket.id);
         service.forget(socket, 1 - side);
       } else if (number != number_of.end()) {
         (void)service.far().add(socket, side, theirs.copy(number->second), false);
-        continue;  // the peer lives here: the piece stays
+        continue;  // the peer's piece stays
       }
     } else if (!sides && socket.listener && number != number_of.end()) {
       service.adopt_listener(socket.listener, theirs.copy(number->second));

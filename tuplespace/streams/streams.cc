@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/members.hh"
 
 namespace godwit {
 
@@ -69,6 +70,11 @@ Streams::~Streams() {
     shared::free_intent(self_);
   }
   if (self_.slot) shared::release_slot(self_);
+}
+
+bool Streams::lives_here(uint64_t pod) const {
+  if (pod & kBridgePod) return (pod & 0xffffff) == segment_.header().host_number;
+  return shared::find_pod(segment_, pod) != 0;
 }
 
 Result<void> Streams::attach(Socket& socket, uint32_t side, UniqueFd placeholder, EndUser& user) {

@@ -34,6 +34,9 @@ class Streams {
   static Result<std::unique_ptr<Streams>> create(Loop& loop, shared::Segment segment);
   ~Streams();
 
+  /// Whether the pod (or bridge) is a member of this segment: it runs here, or is about to leave or to come.
+  bool lives_here(uint64_t pod) const;
+
   /// The node uses end `side` of the socket from now on; `user` is told to look soon. The placeholder is ours.
   Result<void> attach(shared::Socket& socket, uint32_t side, UniqueFd placeholder, EndUser& user);
   /// Gives the end up, and its placeholder to the caller.
