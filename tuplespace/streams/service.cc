@@ -35,19 +35,17 @@ struct SocketAddress {
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 };
 
-std::optional<SocketAddress> to_socket_address(const std::string& text) {
-  auto parsed = parse_address(text);
-  if (!parsed) return std::nullopt;
+std::optional<SocketAddress> socket_address(const std::string& host, uint16_t port) {
   SocketAddress out;
   auto* v4 = reinterpret_cast<sockaddr_in*>(&out.storage);
   auto* v6 = reinterpret_cast<sockaddr_in6*>(&out.storage);
-  if (inet_pton(AF_INET, parsed->address.c_str(), &v4->sin_addr) == 1) {
+  if (inet_pton(AF_INET, host.c_str(), &v4->sin_addr) == 1) {
     v4->sin_family = AF_INET;
-    v4->sin_port = htons(parsed->port);
+    v4->sin_port = htons(port);
     out.length = sizeof *v4;
-  } else if (inet_pton(AF_INET6, parsed->address.c_str(), &v6->sin6_addr) == 1) {
+  } else if (inet_pton(AF_INET6, host.c_str(), &v6->sin6_addr) == 1) {
     v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(parsed->port);
+    v6->sin6_port = htons(port);
     out.length = sizeof *v6;
   } else {
     return std::nullopt;
@@ -344,8 +342,7 @@ Result<void> StreamService::listen_for_programs() {
 // --- carriers --------------------------------------------------------------------------------------
 
 Result<void> StreamService::listen_for_carriers() {
-  auto address = to_socket_address(node_.listen_address().find(':') == std::string::npos
-                                       ? node_.listen_address() + ":0" : "[" + node_.listen_address() + "]:0");
+  auto address = socket_address(node_.listen_address(), 0);
   if (!address) return make_error(std::errc::invalid_argument, "listen for carriers at " + node_.listen_address());
   carrier_listener_ = UniqueFd(::socket(address->get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (::bind(carrier_listener_.get(), address->get(), address->length) != 0 ||
@@ -437,9 +434,7 @@ void StreamService::on_offer(const std::string& host, Answer answer) {
   if (!answer || !entry || Fields(answer->get()).need("port", port, "token", token)) return redial(host);
   auto where = parse_address(entry->address);
   if (!where) return redial(host);
-  where->port = port;
-  bool v6 = where->address.find(':') != std::string::npos;
-  auto address = to_socket_address((v6 ? "[" + where->address + "]" : where->address) + ":" + std::to_string(port));
+  auto address = socket_address(where->address, port);
   if (!address) return redial(host);
   UniqueFd fd(::socket(address->get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   int number = fd.get();

@@ -1,11 +1,10 @@
-"""For every fault point on the path of a move: the node that passes it is killed there, or both nodes are. Restarted nodes
-settle it unaided: the pod serves on exactly one host, and no client sees an error.
+"""For every fault point on the path of a move: the node that passes it is killed there, or both nodes are, or the link is
+cut there and restored. The nodes settle it unaided: the pod serves on exactly one host, and no client sees an error.
 
-Run by hand: not every point settles yet (docs/moves.md).
-
-usage: fault_test.py [POINT...]
+usage: fault_test.py one|both|cut [POINT...]
 """
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,55 +16,76 @@ from hosts import Hosts, build_directory  # noqa: E402
 from load import RedisUnderLoad  # noqa: E402
 from node_test import kill_node, restart_node  # noqa: E402
 
-PATIENCE = 12  # s, for the nodes to settle
+PATIENCE = 30  # s, for the nodes to settle
+CUT = 3  # s without the link: longer than the nodes wait for each other
+
+
+# Points that only a failing move passes: what the other node's fault is then.
+CAUSES = {"move.source.thawing": "move.target.complete:error", "move.target.abandoning": "move.source.handed_over:error"}
 
 
 def points():
-    if len(sys.argv) > 1:
-        return sys.argv[1:]
+    if len(sys.argv) > 2:
+        return sys.argv[2:]
     listed = subprocess.run([os.path.join(build_directory(), "godwit"), "faults"], capture_output=True, text=True,
                             check=True).stdout.split()
-    # Thawing and abandoning are not on the path of a move that goes well.
-    return [p for p in listed if p.startswith("move.") and not p.endswith((".thawing", ".abandoning"))]
+    return [p for p in listed if p.startswith("move.")]
 
 
-def node_is_alive(host):
+def node_state(host):
+    """The state of /proc/PID/stat, e.g. T for stopped; None if there is no such process."""
     with open(os.path.join(host.home, "node.pid")) as f:
-        return host.run("kill", "-0", f.read().strip(), check=False).returncode == 0
+        stat = host.run("cat", f"/proc/{f.read().strip()}/stat", check=False)
+    return stat.stdout.rsplit(")", 1)[-1].split()[0] if stat.returncode == 0 else None
 
 
-def strike(point, both):
+def start_nodes(hosts, faults):
+    def environment(host):
+        return host.environment(**({"GODWIT_FAULT": faults[host]} if faults.get(host) else {}))
+
+    hosts.start_node(hosts.a, env=environment(hosts.a))
+    shutil.copy(os.path.join(hosts.a.home, "community.key"), os.path.join(hosts.b.home, "community.key"))
+    hosts.start_node(hosts.b, "--join", hosts.node_address, env=environment(hosts.b))
+
+
+def cut_link(hosts, victim):
+    """The victim stands at its fault point; it goes on without the link, and finds it again later."""
+    hosts.b.run("ip", "link", "set", "eth1", "down")
+    with open(os.path.join(victim.home, "node.pid")) as f:
+        victim.run("kill", "-CONT", f.read().strip())
+    time.sleep(CUT)
+    hosts.b.run("ip", "link", "set", "eth1", "up")
+
+
+def kill_and_restart(hosts, victim, other, both):
+    if both:
+        kill_node(other)
+    for host in (hosts.a, hosts.b):
+        if both or host is victim:
+            restart_node(hosts, host)
+
+
+def strike(point, how):
     with Hosts(start_nodes=False) as hosts:
-        struck = {"a"} if point.startswith("move.source") else {"b"}
-        fault = {"GODWIT_FAULT": point}
-        hosts.start_node(hosts.a, env=hosts.a.environment(**(fault if "a" in struck else {})))
-        with open(os.path.join(hosts.a.home, "community.key"), "rb") as key:
-            with open(os.path.join(hosts.b.home, "community.key"), "wb") as copy:
-                os.chmod(hosts.b.home, 0o700)
-                os.fchmod(copy.fileno(), 0o600)
-                copy.write(key.read())
-        hosts.start_node(hosts.b, "--join", hosts.node_address,
-                         env=hosts.b.environment(**(fault if "b" in struck else {})))
+        victim, other = (hosts.a, hosts.b) if point.startswith("move.source") else (hosts.b, hosts.a)
+        start_nodes(hosts, {victim: point + (":stop" if how == "cut" else ":kill"), other: CAUSES.get(point)})
         load = RedisUnderLoad(hosts)
         mover = hosts.a.popen(load.godwit, "move", "redis", "b", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               text=True)
-        victim = hosts.a if "a" in struck else hosts.b
-        until = time.monotonic() + PATIENCE
-        while node_is_alive(victim):
-            if mover.poll() is not None and node_is_alive(victim):
+        while (state := node_state(victim)) not in ("T", None):
+            if mover.poll() is not None and node_state(victim) not in ("T", None):
                 return f"{point} was not passed: {mover.stderr.read()}"
-            time.sleep(0.01)
-        if both:
-            kill_node(hosts.b if victim is hosts.a else hosts.a)
-        if both or victim is hosts.a:
-            restart_node(hosts, hosts.a)
-        if both or victim is hosts.b:
-            restart_node(hosts, hosts.b)
-        mover.kill()
-        mover.wait()
+        assert (state == "T") == (how == "cut")
+        if how == "cut":
+            cut_link(hosts, victim)
+        else:
+            kill_and_restart(hosts, victim, other, how == "both")
+            mover.kill()
+        mover.communicate()
         # Where the pod is now, a move to the other host says more than ps does: it must succeed, both ways.
+        until = time.monotonic() + PATIENCE
         for target in ("a", "b", "a"):
-            problem = move_when_settled(load, target, until + PATIENCE)
+            problem = move_when_settled(load, target, until)
             if problem:
                 return problem
         operations, errors, lost, repeated, complaints = load.finish()
@@ -88,20 +108,19 @@ def move_when_settled(load, target, until):
 
 
 class MoveFaults(unittest.TestCase):
-    """One test a point and victim, added below."""
+    """One test a point, added below."""
 
 
-def add(point, both):
+def add(point, how):
     def test(self):
-        problem = strike(point, both)
+        problem = strike(point, how)
         print(problem or "settled", end=" ", flush=True)
         self.assertIsNone(problem)
-    test.__name__ = f"test_{point.replace('.', '_')}_{'both' if both else 'one'}"
+    test.__name__ = f"test_{point.replace('.', '_')}_{how}"
     setattr(MoveFaults, test.__name__, test)
 
 
 if __name__ == "__main__":
     for each in points():
-        add(each, False)
-        add(each, True)
+        add(each, sys.argv[1])
     unittest.main(argv=sys.argv[:1], verbosity=2, warnings="ignore")
