@@ -21,9 +21,7 @@ MoveService::MoveService(Node& node) : node_(node) {
   });
   node_.on_directory_change([this](const Change& change) {
     if (change.pod.after) on_pod_change(*change.pod.after);
-    if (change.host.after)  // a node that joined anew remembers none of its moves
-      for (auto& [pod, incoming] : incoming_)
-        if (incoming->source() == change.host.after->name) incoming->abandoned();
+    if (change.host.after) on_host_restart(change.host.after->name);
   });
   node_.on_start([this] { node_.loop().post([this] { settle(); }); });
 }
@@ -85,6 +83,14 @@ void MoveService::prepare(const msgpack::object& params, Reply reply) {
   if (!incoming) return reply.fail(incoming.error());
   incoming_[pod] = std::move(*incoming);
   reply.send(pack_map("endpoint", endpoint));
+}
+
+// A node that joined anew remembers none of its moves.
+void MoveService::on_host_restart(const std::string& host) {
+  for (auto& [pod, incoming] : incoming_)
+    if (incoming->source() == host) incoming->abandoned();
+  for (auto& [pod, outgoing] : outgoing_)
+    if (outgoing->target() == host) outgoing->target_restarted();
 }
 
 void MoveService::on_pod_change(const PodEntry& pod) {

@@ -24,6 +24,7 @@ class MoveService {
  private:
   void move(const msgpack::object& params, Reply reply);
   void prepare(const msgpack::object& params, Reply reply);
+  void on_host_restart(const std::string& host);
   void on_pod_change(const PodEntry& pod);
   void settle();
   void settle_pod(const PodEntry& pod);

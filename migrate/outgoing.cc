@@ -204,7 +204,7 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   if (dry_run_) return departure.survey();
   auto channel = prepare_target(running.spec);
   if (!channel) return channel.error();
-  channel_ = std::move(*channel);
+  on_loop(node_.loop(), [&] { channel_ = std::move(*channel); });
   auto step = departure.survey();
   if (step) step = departure.precopy(*channel_, Clock::now() + kCopyPatience);
   frozen_ = Clock::now();

@@ -29,6 +29,12 @@ class Outgoing {
                                          std::function<void(Result<MoveReport>)> on_end);
   ~Outgoing();
 
+  /// The target's node has started anew and remembers nothing: what was begun there is begun again. Loop's thread.
+  void target_restarted() {
+    if (channel_) channel_->cut();
+  }
+  const std::string& target() const { return target_; }
+
  private:
   Outgoing(Node& node, const PodEntry& pod, std::string target, bool dry_run,
            std::function<void(Result<MoveReport>)> on_end);
@@ -49,7 +55,7 @@ class Outgoing {
   std::string target_;
   bool dry_run_;
   std::function<void(Result<MoveReport>)> on_end_;
-  std::unique_ptr<MoveChannel> channel_;
+  std::unique_ptr<MoveChannel> channel_;  // set in the loop's thread
   MoveReport report_;
   Clock::time_point began_, frozen_;
   std::thread thread_;

@@ -13,7 +13,7 @@ namespace godwit {
 namespace {
 
 constexpr auto kFirstRetry = std::chrono::milliseconds(500);
-constexpr auto kLastRetry = std::chrono::seconds(8);
+constexpr auto kLastRetry = std::chrono::seconds(2);
 
 // What a short-lived child printed, and its exit status. Its other descriptors are /dev/null.
 struct Finished {

@@ -6,7 +6,7 @@ namespace godwit {
 namespace {
 using Clock = Loop::Clock;
 constexpr auto kFirstRetry = std::chrono::milliseconds(500);
-constexpr auto kLastRetry = std::chrono::seconds(8);
+constexpr auto kLastRetry = std::chrono::seconds(2);
 }  // namespace
 
 // One node's DEALER and the calls that wait for its answers.

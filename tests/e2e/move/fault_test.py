@@ -80,8 +80,6 @@ def strike(point, how):
             cut_link(hosts, victim)
         else:
             kill_and_restart(hosts, victim, other, how == "both")
-            mover.kill()
-        mover.communicate()
         # Where the pod is now, a move to the other host says more than ps does: it must succeed, both ways.
         until = time.monotonic() + PATIENCE
         for target in ("a", "b", "a"):
