@@ -100,9 +100,7 @@ BridgeService::BridgeService(Node& node) : node_(node) {
   node_.on_directory_change([this](const Change& change) {
     if (change.published.before && !change.published.after) close(*change.published.before);
   });
-  node_.on_start([this] {
-    if (auto started = start(); !started) fprintf(stderr, "godwit node: %s\n", started.error().message().c_str());
-  });
+  node_.on_start([this] { return start(); });
 }
 
 Result<void> BridgeService::start() {
@@ -121,7 +119,8 @@ Result<void> BridgeService::start() {
     for (const Keeper::Held& held : *list) kept.insert(held.name);
   for (const PublishedPort& port : node_.directory().published()) {
     if (port.host != node_.host_name() || kept.contains(port_name(port))) continue;
-    if (auto opened = open(port); !opened) return opened;
+    if (auto opened = open(port); !opened)  // taken meanwhile: the others are served
+      fprintf(stderr, "godwit node: %s\n", opened.error().message().c_str());
   }
   return {};
 }

@@ -23,7 +23,10 @@ MoveService::MoveService(Node& node) : node_(node) {
     if (change.pod.after) on_pod_change(*change.pod.after);
     if (change.host.after) on_host_restart(change.host.after->name);
   });
-  node_.on_start([this] { node_.loop().post([this] { settle(); }); });
+  node_.on_start([this]() -> Result<void> {
+    node_.loop().post([this] { settle(); });
+    return {};
+  });
 }
 
 // --- source -----------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ namespace {
 constexpr auto kBetweenAttempts = std::chrono::milliseconds(250);
 constexpr int kAttempts = 8;                               // of a program that keeps changing
 constexpr auto kChildPatience = std::chrono::seconds(3);   // for a child of the program, e.g. a BGSAVE, to end
+constexpr auto kStartPatience = std::chrono::seconds(2);
+constexpr auto kShortly = std::chrono::milliseconds(20);
 constexpr auto kCopyPatience = std::chrono::minutes(10);
 constexpr auto kFreezePatience = std::chrono::milliseconds(300);
 constexpr auto kFinalPatience = std::chrono::seconds(5);
@@ -153,7 +155,7 @@ Result<MoveReport> Outgoing::move() {
   if (!running) return running.error();
   if (!running->reason.empty())
     return make_error(std::errc::operation_not_supported, "the program cannot be moved: " + running->reason);
-  uint64_t control = on_loop(node_.loop(), [&] { return control_of(service_.segment(), pod_.id); });
+  uint64_t control = await_control();
   if (control == 0)
     return make_error(std::errc::operation_not_supported,
                       "the program cannot be moved: the wrapper is not in it (a static binary?)");
@@ -168,6 +170,14 @@ Result<MoveReport> Outgoing::move() {
   return report_;
 }
 
+// A program that has just been started may not have come to its main yet.
+uint64_t Outgoing::await_control() {
+  for (auto until = Clock::now() + kStartPatience;; std::this_thread::sleep_for(kShortly)) {
+    uint64_t control = on_loop(node_.loop(), [&] { return control_of(service_.segment(), pod_.id); });
+    if (control || Clock::now() > until) return control;
+  }
+}
+
 // A program with children is waited for: a snapshot's child ends by itself.
 Result<std::unique_ptr<Departure>> Outgoing::open_when_single(int pid, uint64_t control) {
   auto until = Clock::now() + kChildPatience;
@@ -175,7 +185,7 @@ Result<std::unique_ptr<Departure>> Outgoing::open_when_single(int pid, uint64_t 
     auto departure = Departure::open(pid, control);
     bool has_children = !departure && departure.error().code == std::errc::device_or_resource_busy;
     if (!has_children || Clock::now() > until) return departure;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::this_thread::sleep_for(kShortly);
   }
 }
 

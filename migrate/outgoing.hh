@@ -40,6 +40,7 @@ class Outgoing {
            std::function<void(Result<MoveReport>)> on_end);
   void run();
   Result<MoveReport> move();
+  uint64_t await_control();
   Result<void> attempt(const RunningPod& running, uint64_t control);
   Result<std::unique_ptr<Departure>> open_when_single(int pid, uint64_t control);
   Result<std::unique_ptr<MoveChannel>> prepare_target(const std::string& spec);

@@ -2,14 +2,22 @@
 set(demo ${CMAKE_SOURCE_DIR}/demos/move_redis/run)
 add_test(NAME move.redis COMMAND ${demo} --moves 10)
 add_test(NAME move.redis_100_moves COMMAND ${demo} --moves 100)
-add_test(NAME move.node_killed COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/move/node_test.py)
+
+function(move_test name seconds)
+  add_test(NAME move.${name} COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/move/${ARGN})
+  set_tests_properties(move.${name} PROPERTIES TIMEOUT ${seconds})
+  list(APPEND move_tests move.${name})
+  set(move_tests ${move_tests} PARENT_SCOPE)
+endfunction()
+set(move_tests move.redis move.redis_100_moves)
+move_test(node_killed 300 node_test.py)
 foreach(way one both cut)
-  add_test(NAME move.fault_${way} COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/move/fault_test.py ${way})
-  set_tests_properties(move.fault_${way} PROPERTIES
-    ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}" TIMEOUT 900 LABELS e2e RUN_SERIAL TRUE)
+  move_test(fault_${way} 900 fault_test.py ${way})
 endforeach()
-set_tests_properties(move.redis move.redis_100_moves move.node_killed PROPERTIES
-  ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}" TIMEOUT 300 LABELS e2e RUN_SERIAL TRUE)
+move_test(refusal 300 refusal_test.py)
+move_test(evacuate 120 evacuate_test.py)
+set_tests_properties(move.redis move.redis_100_moves PROPERTIES TIMEOUT 300)
+set_tests_properties(${move_tests} PROPERTIES ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}" LABELS e2e RUN_SERIAL TRUE)
 
 find_package(rapidcheck REQUIRED)
 add_executable(streams_property_test property/streams/exactly_once_test.cc)

@@ -63,7 +63,7 @@ PodService::PodService(Node& node) : node_(node) {
     ended(pod);
     reply.done();
   });
-  node_.on_start([this] { start(); });
+  node_.on_start([this] { return start(); });
 }
 
 PodService::~PodService() {
@@ -71,13 +71,14 @@ PodService::~PodService() {
 }
 
 // What a predecessor left: pods with a living supervisor are taken up, those that ended meanwhile are told.
-void PodService::start() {
-  (void)node_.home().folder("pods");
+Result<void> PodService::start() {
+  if (auto folder = node_.home().folder("pods"); !folder) return folder.error();
   for (const std::string& name : node_.home().pod_folders()) take_up(name);
   std::vector<uint64_t> over;
   for (const auto& [id, pod] : node_.directory().pods())
     if (pod.host == node_.host_name() && !watched_.contains(pod.name) && !is_supervised(pod.name)) over.push_back(id);
   for (uint64_t id : over) ended(id);
+  return {};
 }
 
 // A supervisor that is there but slow to answer is asked again: only one that is gone says that its pod is.

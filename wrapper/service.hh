@@ -38,7 +38,7 @@ class PodService final : public PodController {
 
  private:
   struct Watched;
-  void start();
+  Result<void> start();
   void take_up(const std::string& name);
   bool is_supervised(const std::string& name) const;
   void admit(const msgpack::object& params, Reply reply);

@@ -16,7 +16,7 @@ Outcome done() { return {0, "", pack(nullptr)}; }
 
 // The entries as msgpack maps: one list of fields each for writing and for reading.
 Packed pack_entry(const HostEntry& e) {
-  return pack_map("name", e.name, "address", e.address, "carrier", e.carrier, "home", e.home, "number", e.number,
+  return pack_map("name", e.name, "address", e.address, "home", e.home, "number", e.number,
                   "incarnation", e.incarnation, "present", e.present);
 }
 Packed pack_entry(const PodEntry& e) {
@@ -30,7 +30,7 @@ Packed pack_entry(const PublishedPort& e) {
   return pack_map("host", e.host, "address", e.address, "port", e.port, "pod", e.pod, "pod_port", e.pod_port);
 }
 bool read_entry(const Fields& f, HostEntry& e) {
-  return !f.need("name", e.name, "address", e.address, "carrier", e.carrier, "home", e.home, "number", e.number,
+  return !f.need("name", e.name, "address", e.address, "home", e.home, "number", e.number,
                  "incarnation", e.incarnation, "present", e.present);
 }
 bool read_entry(const Fields& f, PodEntry& e) {

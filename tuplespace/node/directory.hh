@@ -22,7 +22,6 @@ namespace godwit {
 struct HostEntry {
   std::string name;
   std::string address;       // A:P of its node
-  std::string carrier;       // A:P of its carrier of stream bytes; may be empty
   uint64_t home = 0;         // random, made with its GODWIT_HOME: who it really is
   uint32_t number = 0;       // 24 bits, unique in the community, never 0
   uint64_t incarnation = 0;  // random, new at each start of the node; the session of its commands

@@ -289,7 +289,8 @@ void Node::rejoin_later() {
 void Node::started(const Started& callback) {
   if (auto saved = home_.save(settings_); !saved) return callback(saved.error());
   serving_ = true;
-  for (auto& hook : start_hooks_) hook();
+  for (auto& hook : start_hooks_)
+    if (auto done = hook(); !done) return callback(done.error());
   announce();
   callback({});
 }

@@ -60,8 +60,8 @@ class Node {
     replica_->submit(std::move(command), std::move(callback), deadline);
   }
   /// After the host is in the directory. At a restart while the first node is away: with the directory
-  /// as last seen.
-  void on_start(std::function<void()> hook) { start_hooks_.push_back(std::move(hook)); }
+  /// as last seen. An error of a hook ends the start.
+  void on_start(std::function<Result<void>()> hook) { start_hooks_.push_back(std::move(hook)); }
   void on_stop(std::function<void()> hook) { stop_hooks_.push_back(std::move(hook)); }
   /// Every change from on_start on. What was there before is in directory() at on_start.
   void on_directory_change(Directory::Observer observer) {
@@ -69,8 +69,6 @@ class Node {
       if (serving_) observer(change);
     });
   }
-  /// Before on_start: goes into this host's entry.
-  void set_carrier_address(std::string address) { self_.carrier = std::move(address); }
   void set_pod_controller(std::unique_ptr<PodController> controller) { pods_ = std::move(controller); }
   PodController* pod_controller() { return pods_.get(); }
   void set_pod_host(std::unique_ptr<PodHost> host) { pod_host_ = std::move(host); }
@@ -127,7 +125,8 @@ class Node {
   std::unique_ptr<PodHost> pod_host_;
   std::map<std::string, std::string> announced_;  // addresses newer than the directory's, by host
   std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
-  std::vector<std::function<void()>> start_hooks_, stop_hooks_;
+  std::vector<std::function<Result<void>()>> start_hooks_;
+  std::vector<std::function<void()>> stop_hooks_;
   bool serving_ = false;  // on_start's hooks have begun
   bool leaving_ = false;
 };

@@ -122,12 +122,7 @@ StreamService::StreamService(Node& node) : node_(node), keeper_(node.home()) {
   node_.on_directory_change([this](const Change& change) {
     if (far_ && !stopped_) on_change(change);
   });
-  node_.on_start([this] {
-    if (auto started = start(); !started) {
-      fprintf(stderr, "godwit node: %s\n", started.error().message().c_str());
-      std::exit(kBroken);
-    }
-  });
+  node_.on_start([this] { return start(); });
 }
 
 Result<void> StreamService::start() {

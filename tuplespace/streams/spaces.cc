@@ -90,8 +90,9 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
     serve("space.rdp", &SpaceService::serve_rdp);
     serve("space.rd", &SpaceService::serve_rd);
     serve("space.count", &SpaceService::serve_count);
-    node_.on_start([weak = weak_from_this()] {
+    node_.on_start([weak = weak_from_this()]() -> Result<void> {
       if (auto self = weak.lock()) self->start();
+      return {};
     });
   }
 

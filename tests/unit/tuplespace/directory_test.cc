@@ -16,7 +16,7 @@ class DirectoryTest : public ::testing::Test {
   Outcome run(const DirectoryCommand& command) { return run({100, next_++, 0}, command); }
 
   static HostEntry host(const std::string& name, uint64_t incarnation, uint32_t number = 7, uint64_t home = 1) {
-    return {name, "10.0.0.1:1", "", home, number, incarnation, true};
+    return {name, "10.0.0.1:1", home, number, incarnation, true};
   }
   void SetUp() override { ASSERT_EQ(run({100, 1, 0}, host_joined(host("a", 100))).code, 0); }
   PodEntry created(const std::string& name) {

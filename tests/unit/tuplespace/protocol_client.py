@@ -96,7 +96,7 @@ def exercise(context, address, key, home, godwit):
             raise OSError(outcome["code"], outcome["what"])
         return msgpack.unpackb(outcome["result"])
 
-    submit("host.joined", {"name": "python", "address": "127.0.0.1:1", "carrier": "", "home": random.getrandbits(64),
+    submit("host.joined", {"name": "python", "address": "127.0.0.1:1", "home": random.getrandbits(64),
                            "number": 1 + random.getrandbits(23), "incarnation": incarnation, "present": True})
     pod = submit("pod.created", {"name": "", "hint": "snake", "host": "python", "virtual_host": "", "id": 0})
     assert (pod["name"], pod["epoch"], pod["host"]) == ("snake", 1, "python"), pod
