@@ -21,6 +21,7 @@
 #include "migrate/protocol.hh"
 #include "tuplespace/fault.hh"
 #include "tuplespace/posix/proxy_vdso/proxy_vdso.hh"
+#include "wrapper/unmovable.hh"
 
 namespace godwit::migrate {
 
@@ -73,7 +74,7 @@ Result<void> Departure::check_movable() {
   if (!read_text(proc_path(pid_, "timers")).empty()) return cannot_move("it uses POSIX timers (timer_create)");
   auto control = read_control(memory_, control_address_);
   if (!control) return control.error();
-  if (control->unmovable) return cannot_move("the wrapper says no, reason " + std::to_string(control->unmovable));
+  if (control->unmovable) return cannot_move(unmovable_text(static_cast<Unmovable>(control->unmovable)));
   control_ = std::move(*control);
   return {};
 }
@@ -597,7 +598,7 @@ Result<void> Departure::run_out(Deadline deadline) {
   auto control = read_control(memory_, control_address_);
   if (!control) return control.error();
   control_ = std::move(*control);
-  if (control_.unmovable) return cannot_move("the wrapper says no, reason " + std::to_string(control_.unmovable));
+  if (control_.unmovable) return cannot_move(unmovable_text(static_cast<Unmovable>(control_.unmovable)));
   std::vector<std::pair<Traced*, uint64_t>> inside;
   for (Traced& t : threads_)
     for (size_t i = 0; i < control_.threads.size(); ++i)

@@ -19,8 +19,6 @@ using shared::SocketState;
 using shared::Thread;
 
 constinit std::atomic<uint32_t> piece_hint{1};
-constinit std::atomic<uint8_t> real_sockets[kControlDescriptors]{};
-constinit std::atomic<uint32_t> real_count{0};
 
 void raise_count(uint32_t* count, uint32_t at_least) {
   uint32_t seen = __atomic_load_n(count, __ATOMIC_RELAXED);
@@ -235,10 +233,6 @@ void copy_descriptor(int fd, uint32_t word) {
 
 void forget_descriptor(int fd) {
   if (static_cast<uint32_t>(fd) >= kControlDescriptors) return;
-  if (real_sockets[fd].load(std::memory_order_relaxed) && real_sockets[fd].exchange(0) && real_count.fetch_sub(1) == 1) {
-    uint32_t real = static_cast<uint32_t>(Unmovable::kRealSocket);
-    __atomic_compare_exchange_n(&control.unmovable, &real, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-  }
   uint32_t word = __atomic_exchange_n(&control.descriptors[fd], 0, __ATOMIC_ACQ_REL);
   if (word) drop_piece(descriptor_piece(word), fd);
 }
@@ -318,16 +312,6 @@ int descriptor_of_set(shared::Offset set) {
     if (is_set(word) && control.pieces[descriptor_piece(word)].offset == set) return static_cast<int>(fd);
   }
   return -1;
-}
-
-void note_real_socket(int fd) {
-  if (static_cast<uint32_t>(fd) >= kControlDescriptors || real_sockets[fd].exchange(1)) return;
-  real_count.fetch_add(1);
-  unmovable(Unmovable::kRealSocket);
-}
-
-void copy_real_socket(int from, int to) {
-  if (static_cast<uint32_t>(from) < kControlDescriptors && real_sockets[from].load()) note_real_socket(to);
 }
 
 }  // namespace godwit::wrapper

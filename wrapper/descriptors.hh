@@ -84,8 +84,4 @@ void recount_references();
 /// The lowest descriptor number that stands for this set in this process; -1.
 int descriptor_of_set(shared::Offset set);
 
-// Kernel sockets of the internet families, which keep a pod from being moved.
-void note_real_socket(int fd);
-void copy_real_socket(int from, int to);
-
 }  // namespace godwit::wrapper

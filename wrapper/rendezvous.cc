@@ -221,7 +221,6 @@ long leave_for_kernel(Handle& handle, int fresh) {
   long result = libc().dup3(fresh, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
   libc().close(fresh);
   watch_natively(watches, count);
-  if (result == 0) note_real_socket(fd);
   return result;
 }
 

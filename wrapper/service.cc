@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "tuplespace/shared/allocator.hh"
@@ -13,8 +12,8 @@
 #include "wrapper/commands.hh"
 #include "wrapper/control.hh"
 #include "wrapper/control_channel.hh"
+#include "wrapper/movable.hh"
 #include "wrapper/supervisor_facts.hh"
-#include "wrapper/unmovable.hh"
 
 namespace godwit {
 
@@ -184,25 +183,6 @@ void PodService::set_state(const std::string& name, std::string state) {
 
 // --- what ps shows -------------------------------------------------------------------------------------
 
-namespace {
-
-// Control::unmovable of the program, whose Control is where its area says.
-Unmovable reason_of(shared::Segment segment, uint32_t member, pid_t program) {
-  if (member == 0 || member >= shared::kMembers || program <= 0) return Unmovable::kNone;
-  shared::Area* area = segment.area_of(member);
-  for (const shared::Process& process : area->processes) {
-    if (!process.pid.load()) continue;
-    uint32_t value = 0;
-    iovec to{&value, sizeof value};
-    iovec from{reinterpret_cast<void*>(process.control + offsetof(Control, unmovable)), sizeof value};
-    if (process_vm_readv(program, &to, 1, &from, 1, 0) == sizeof value && value < static_cast<uint32_t>(Unmovable::kCount))
-      return static_cast<Unmovable>(value);
-  }
-  return Unmovable::kNone;
-}
-
-}  // namespace
-
 PodFacts PodService::facts_of(const Watched& pod) const {
   PodFacts facts;
   facts.pod = pod.facts.number("pod");
@@ -212,7 +192,7 @@ PodFacts PodService::facts_of(const Watched& pod) const {
   facts.reason = pod.facts.spec.reason;
   shared::Segment segment = stream_service(node_).segment();
   if (facts.reason.empty())
-    facts.reason = unmovable_text(reason_of(segment, static_cast<uint32_t>(pod.facts.number("member")), facts.pid));
+    facts.reason = reason_not_to_move(segment, static_cast<uint32_t>(pod.facts.number("member")), facts.pid);
   facts.movable = facts.reason.empty();
   shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
     if (chunk.kind != shared::RunKind::kSocket) return;

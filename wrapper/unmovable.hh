@@ -1,4 +1,4 @@
-// Why a pod cannot be moved just now. The first reason found is kept in Control::unmovable; a number
+// Why a pod cannot be moved, as its wrapper notes it. The first reason found is kept in Control::unmovable; a number
 // and not a text, because an engine reads it from outside.
 #pragma once
 #include <cstdint>
@@ -7,8 +7,6 @@ namespace godwit {
 
 enum class Unmovable : uint32_t {
   kNone = 0,
-  kRealSocket,     // a kernel inet socket that is connected or listens outside the community
-  kDatagram,       // UDP and other inet sockets that are not virtual yet
   kManySets,       // an end watched by more epoll sets than a piece has room for
   kThreads,        // more threads than the pod's area has slots
   kStatic,         // no dynamic linker: the wrapper cannot be loaded
@@ -19,8 +17,6 @@ enum class Unmovable : uint32_t {
 inline const char* unmovable_text(Unmovable reason) {
   switch (reason) {
     case Unmovable::kNone: return "";
-    case Unmovable::kRealSocket: return "it holds a socket of the real network";
-    case Unmovable::kDatagram: return "it uses UDP or another kind of internet socket than TCP";
     case Unmovable::kManySets: return "a socket is watched by too many epoll sets";
     case Unmovable::kThreads: return "it has more threads than can be tracked";
     case Unmovable::kStatic: return "it is statically linked";

@@ -13,7 +13,6 @@ namespace {
 int duplicated(CallGuard& guard, int from, int to) {
   if (to < 0) return to;
   if (uint32_t word = descriptor_of(from)) copy_descriptor(to, word);
-  else if (awake()) copy_real_socket(from, to);
   return guard.pass(to);
 }
 

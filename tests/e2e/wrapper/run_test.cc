@@ -99,6 +99,17 @@ TEST_F(Run, StaticProgramsRunNativelyAndAreNotMovable) {
   EXPECT_EQ(done.out, "static\n");
 }
 
+TEST_F(Run, WhatIsNotServedIsNativeAndSaysWhyItCannotMove) {
+  auto reason_with = [&](const std::string& socket) {
+    return shell("$G run --detach --name native -- /usr/bin/python3 -c 'import socket, time\ns = socket.socket(" + socket +
+                 ")\nprint(\"made\", flush=True)\ntime.sleep(1000)' >/dev/null; until $G logs native | grep -q made; do sleep 0.02; done;"
+                 "$G ps --json | python3 -c 'import json; pod = json.loads(input()); print(pod[\"movable\"], pod[\"reason\"].split(\",\")[0])'; $G kill native").out;
+  };
+  EXPECT_EQ(reason_with("socket.AF_INET, socket.SOCK_DGRAM"), "False it holds a UDP socket\n");
+  EXPECT_EQ(reason_with("socket.AF_UNIX"), "False it holds a UNIX domain socket\n");
+  EXPECT_EQ(reason_with("socket.AF_INET"), "True \n");
+}
+
 TEST_F(Run, DescendantsKeepThePodAlive) {
   auto done = shell("$G run --name parent -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo started'; $G ps --json | grep -c parent; $G kill parent; until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done");
   EXPECT_EQ(done.out, "started\n1\n");
