@@ -53,6 +53,25 @@ class Refusals(unittest.TestCase):
             pong = ("redis-cli", "-h", hosts.a.address, "-p", str(PORT), "ping")
             self.assertEqual(hosts.a.run(*pong).stdout, "PONG\n")
 
+    def test_of_a_redis_that_saves(self):
+        with Hosts() as hosts:
+            hosts.a.godwit("run", "--detach", "--name", "redis", "--publish", f"{PORT}:{PORT}", "--", "redis-server", "--port",
+                           str(PORT), "--protected-mode", "no", "--save", "", "--dir", hosts.directory,
+                           "--enable-debug-command", "yes", "--rdb-key-save-delay", "10000")
+
+            def redis(*words):
+                return hosts.a.run("redis-cli", "-h", hosts.a.address, "-p", str(PORT), *words, check=False).stdout
+
+            while redis("ping") != "PONG\n":
+                pass
+            redis("debug", "populate", "50")
+            self.assertEqual(redis("bgsave"), "Background saving started\n")
+            hosts.a.godwit("move", "redis", "b")  # waits for the half second that it takes
+            redis("debug", "populate", "3000")
+            self.assertEqual(redis("bgsave"), "Background saving started\n")
+            self.refused(hosts.a, REFUSED, "child processes", "move", "redis", "a")
+            self.assertEqual(redis("ping"), "PONG\n")
+
     def test_of_runs(self):
         with Hosts() as hosts:
             self.refused(hosts.a, NOT_FOUND, "/no/such/program", "run", "--", "/no/such/program")
