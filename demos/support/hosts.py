@@ -2,7 +2,7 @@
 
 A host is a network namespace with an address of its own on a veth link, PID, IPC and mount namespaces, its own
 GODWIT_HOME and its own /dev/shm. Only program files are shared; nothing passes between two hosts but packets.
-Works as root, and without where user namespaces are allowed.
+Works as root, and without where user namespaces are allowed; then Hosts is made before the first thread.
 """
 import ctypes
 import os
@@ -15,6 +15,7 @@ import tempfile
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_CLONE_NEWUSER = 0x10000000
 
 # Process 1 of a host: reaps what is left to it.
 _INIT = """
@@ -26,6 +27,18 @@ while True:
         while os.waitpid(-1, os.WNOHANG)[0]: pass
     except ChildProcessError: pass
 """
+
+
+def _become_root():
+    """Without root: root of a user namespace of our own, which then owns all hosts and their link."""
+    if os.geteuid() == 0:
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    if _libc.unshare(_CLONE_NEWUSER) != 0:
+        raise RuntimeError("cannot make hosts: user namespaces are not allowed here; run this as root")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as f:
+            f.write(text)
 
 
 def _die_with_parent():
@@ -46,11 +59,9 @@ class Host:
         self.home = os.path.join(directory, name)
         os.makedirs(self.home, mode=0o700, exist_ok=True)
         self.address = None
-        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         script = f"mount -t tmpfs -o size=4g tmpfs /dev/shm && ip link set lo up && echo up && exec {sys.executable} -c '{_INIT}'"
         self.root = subprocess.Popen(
-            ["unshare", *user, "--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-             "sh", "-c", script],
+            ["unshare", "--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=_die_with_parent)
         if self.root.stdout.readline() != b"up\n":
             raise RuntimeError("cannot make a host: namespaces are not allowed here")
@@ -60,8 +71,7 @@ class Host:
         self.init_ends = os.pidfd_open(self.init)
 
     def _command(self, words):
-        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        return ["nsenter", "--target", str(self.init), *user, "--net", "--ipc", "--mount", "--pid", "--", *words]
+        return ["nsenter", "--target", str(self.init), "--net", "--ipc", "--mount", "--pid", "--", *words]
 
     def environment(self, **more):
         return {**os.environ, "GODWIT_HOME": self.home, **more}
@@ -102,6 +112,8 @@ class Hosts:
     """Two hosts a and b with a link between them; a context manager. One community, a being its first node."""
 
     def __init__(self, start_nodes=True):
+        self.outside_is_ours = os.geteuid() == 0
+        _become_root()
         self.directory = tempfile.mkdtemp(prefix="godwit-hosts-")
         self.start_nodes = start_nodes
         self.outside = None  # a network namespace of its own, for programs outside the community
@@ -128,12 +140,13 @@ class Hosts:
             host.run("ip", "link", "set", device, "up")
 
     def _move_link(self, device, to):
-        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        subprocess.run(["nsenter", "--target", str(self.a.init), *user, "--net", "--",
+        subprocess.run(["nsenter", "--target", str(self.a.init), "--net", "--",
                         "ip", "link", "set", device, "netns", str(to.init)], check=True)
 
     def link_outside(self):
-        """Gives host a an address that the network namespace of this process reaches; returns it. Needs root."""
+        """Gives host a an address that the network namespace of this process reaches; returns it, or None without root."""
+        if not self.outside_is_ours:
+            return None
         n = os.getpid()
         near, far = (f"10.{200 + n % 40}.{n // 40 % 256}.{last}" for last in (1, 2))
         device = f"gw{n}"
