@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -74,6 +75,7 @@ using Report = std::function<void(int status, const std::string& line)>;
 
 int serve(const Home& home, const NodeOptions& options, const Report& report) {
   umask(0077);
+  prctl(PR_SET_NAME, "godwit");  // one that was started on first use is called "exe"
   auto node = Node::create(home, options);
   if (!node) return report(exit_status(node.error()), describe(node.error())), exit_status(node.error());
   handle_signals(**node);
