@@ -1,5 +1,9 @@
 #include "tuplespace/streams/streams.hh"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
 #include <memory>
 
 #include "tuplespace/shared/allocator.hh"
@@ -31,6 +35,18 @@ void free_old_sets(shared::Thread& self) {
     forget_watches(self.segment, set);
     shared::intend(self, set);
     shared::free_intent(self);
+  }
+}
+
+// All but `leave`.
+void eat_bells(int placeholder, int leave) {
+  char bells[512];
+  int unread = 0;
+  if (ioctl(placeholder, SIOCINQ, &unread) != 0) return;
+  for (int left = unread - leave; left > 0;) {
+    ssize_t n = recv(placeholder, bells, std::min(sizeof bells, static_cast<size_t>(left)), MSG_DONTWAIT);
+    if (n <= 0) return;
+    left -= static_cast<int>(n);
   }
 }
 
@@ -176,10 +192,7 @@ void Streams::on_bell(uint32_t index, uint32_t events) {
   shared::End& end = use.socket->ends[use.side];
   if (end.bells.load() >= 8) {
     end.bells.store(0);
-    char bells[512];
-    size_t most = use.keep_bells ? 4 : sizeof bells;
-    while (recv(use.placeholder.get(), bells, most, MSG_DONTWAIT) == sizeof bells) {
-    }
+    eat_bells(use.placeholder.get(), use.keep_bells ? 1 : 0);
   }
   if (events & (EPOLLHUP | EPOLLERR)) use.user->gone();
 }
