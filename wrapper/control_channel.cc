@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -28,38 +29,44 @@ int take_frame(std::string& buffer, FrameKind* kind, std::string* payload) {
   return 1;
 }
 
+namespace {
 // A path longer than sun_path goes through /proc/self/fd of its directory.
-Result<UniqueFd> connect_control(const std::string& directory) {
-  UniqueFd folder(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid()) return errno_error("cannot open " + directory);
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+sockaddr_un address_in(const UniqueFd& folder, const char* name) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/control", folder.get());
-  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
-    return errno_error("no supervisor at " + directory);
+  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", folder.get(), name);
+  return address;
+}
+}  // namespace
+
+Result<UniqueFd> listen_in(const std::string& directory, const char* name) {
+  UniqueFd folder(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address = address_in(folder, name);
+  ::unlink(address.sun_path);
+  // The mode goes on to the name. Not umask: other threads make files, too.
+  bool bound = ::fchmod(fd.get(), 0600) == 0 && ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  if (!bound || ::listen(fd.get(), 64) != 0) return errno_error("cannot listen in " + directory);
   return fd;
 }
 
-Result<void> send_frame(int fd, FrameKind kind, const std::string& payload, const int* fds, int count) {
+Result<UniqueFd> connect_in(const std::string& directory, const char* name) {
+  UniqueFd folder(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return errno_error("cannot open " + directory);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = address_in(folder, name);
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return errno_error("nobody listens in " + directory);
+  return fd;
+}
+
+Result<UniqueFd> connect_control(const std::string& directory) { return connect_in(directory, "control"); }
+
+Result<void> send_frame(int fd, FrameKind kind, const std::string& payload) {
   std::string bytes = frame(kind, payload);
   size_t sent = 0;
   while (sent < bytes.size()) {
-    iovec part{bytes.data() + sent, bytes.size() - sent};
-    alignas(cmsghdr) char space[CMSG_SPACE(4 * sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (sent == 0 && count > 0) {
-      message.msg_control = space;
-      message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(count * sizeof(int));
-      memcpy(CMSG_DATA(header), fds, count * sizeof(int));
-    }
-    ssize_t n = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+    ssize_t n = ::send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_error("cannot reach the supervisor");
     sent += static_cast<size_t>(n);
@@ -71,9 +78,9 @@ Result<Received> receive_frame(int fd) {
   std::string buffer;
   Received received{};
   for (size_t wanted = 4;;) {
-    char bytes[4096];
+    char bytes[64 << 10];
     iovec part{bytes, std::min(sizeof bytes, wanted - buffer.size())};
-    alignas(cmsghdr) char space[CMSG_SPACE(4 * sizeof(int))];
+    alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))];
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
@@ -85,12 +92,9 @@ Result<Received> receive_frame(int fd) {
     if (n == 0) return make_error(std::errc::connection_reset, "the supervisor is gone");
     for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
       if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-      size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < count && i < 4; ++i) {
-        int passed;
-        memcpy(&passed, CMSG_DATA(c) + i * sizeof(int), sizeof passed);
-        received.fds[i].reset(passed);
-      }
+      int passed;
+      memcpy(&passed, CMSG_DATA(c), sizeof passed);
+      received.passed.reset(passed);
     }
     buffer.append(bytes, static_cast<size_t>(n));
     if (buffer.size() == 4) {

@@ -1,5 +1,6 @@
 // One thread, one poll loop. What must stay true: a client that sends nonsense, or reads slowly, or goes away
-// hurts itself only; but an attached client that reads slowly holds the program up, as a terminal would.
+// hurts itself only; but a foreground that reads slowly holds the program up, as a terminal would. A foreground on
+// another host that is silent for kLease does so no longer: it may have died with its host.
 #include "wrapper/supervisor.hh"
 
 #include <dirent.h>
@@ -11,31 +12,34 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <list>
 
 #include "wrapper/control_channel.hh"
+#include "wrapper/conversation.hh"
 #include "wrapper/pod_file.hh"
 
 namespace godwit::wrapper {
 namespace {
 
-constexpr size_t kClientBacklog = 256 << 10;    // bytes waiting for an attached client before the program waits
-constexpr size_t kFollowerBacklog = 4 << 20;    // bytes waiting for a follower before it is dropped
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kOutputBacklog = 512 << 10;  // bytes that the foreground has not heard before the program waits
 constexpr size_t kInputBacklog = 64 << 10;
+constexpr auto kLease = std::chrono::seconds(60);
 
 struct Client {
   UniqueFd fd;
   std::string in, out;
   UniqueFd pass;        // descriptor that goes with the first byte of `out`
-  bool attached = false, follows = false, closing = false, dead = false;
+  bool closing = false, dead = false;
 };
 
 struct Pipes {
@@ -51,6 +55,12 @@ Result<void> make_pipe(UniqueFd& read_end, UniqueFd& write_end) {
 }
 
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+// A pipe can be opened through either end.
+UniqueFd other_end(const UniqueFd& end, int mode) {
+  std::string path = "/proc/self/fd/" + std::to_string(end.get());
+  return UniqueFd(::open(path.c_str(), mode | O_NONBLOCK | O_CLOEXEC));
+}
 
 bool write_file(const std::string& path, const std::string& text) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -83,6 +93,7 @@ class Supervisor {
   void write_pod_file();
   void loop();
   void poll_once();
+  void forget_dead();
   void handle_child();
   void handle_report();
   void handle_started();
@@ -90,13 +101,22 @@ class Supervisor {
   void read_client(Client& client);
   void handle(Client& client, FrameKind kind, const std::string& payload);
   void send_signal(int sig, bool group);
-  void hand_pipes(Client& client);
+  void hold(uint64_t pod, Client& client);
+  void take(const std::string& held, Client& client);
+  void take_input_back();
+  void converse();
+  bool take_words();
+  bool take_input();
+  void say(FrameKind kind, const std::string& payload);
+  void tell_end();
+  void foreground_left();
+  bool foreground_silent() const;
+  int patience() const;
   void queue(Client& client, FrameKind kind, const std::string& payload);
   void flush(Client& client);
   void read_output(int stream);
   void feed_input();
   void close_output(int stream);
-  void broadcast(FrameKind kind, const std::string& payload, bool followers);
   void ready();
   void failed(int status, const std::string& text);
   void pod_ended();
@@ -109,14 +129,18 @@ class Supervisor {
   Pipes pipes_;
   UniqueFd control_, signals_, report_, started_, log_, program_, restoree_, user_go_;
   std::vector<int> inherited_;
-  std::string input_;
-  bool input_ended_ = false;
+  Console console_;
+  Client* foreground_ = nullptr;  // while it is on this host and has come with the pod
+  Client* asker_ = nullptr;       // waits for the answer to ask_
+  Ask ask_;
+  Clock::time_point heard_;       // the last ask
   pid_t init_ = 0, program_pid_ = 0;
   int restoree_number_ = -1;  // arrival: of its end of the control socket pair, in it
   uint64_t namespace_ = 0;
   std::string pod_file_;
   int exec_error_ = 0, broken_ = 0, status_ = -1;
-  bool announced_ = false, departed_ = false, pod_over_ = false, done_ = false, detached_ = false;
+  bool announced_ = false, held_ = false, departed_ = false, pod_over_ = false, end_told_ = false, done_ = false;
+  bool detached_ = false;
 };
 
 int Supervisor::run() {
@@ -126,7 +150,8 @@ int Supervisor::run() {
   set_nonblocking(plan_.client);
   clients_.emplace_back();
   clients_.back().fd.reset(plan_.client);
-  clients_.back().attached = plan_.attach;
+  if (plan_.attach) foreground_ = &clients_.back();
+  console_.attached = plan_.attach;
   detached_ = !plan_.attach;
   if (auto prepared = prepare(); !prepared) {
     failed(125, prepared.error().message());
@@ -158,16 +183,9 @@ Result<void> Supervisor::prepare() {
 }
 
 Result<void> Supervisor::listen_control() {
-  UniqueFd folder(::open(plan_.directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  control_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/control", folder.get());
-  ::unlink(address.sun_path);
-  mode_t old = ::umask(0177);
-  int bound = ::bind(control_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
-  ::umask(old);
-  if (bound != 0 || ::listen(control_.get(), 64) != 0) return errno_error("cannot listen in " + plan_.directory);
+  auto control = listen_in(plan_.directory, "control");
+  if (!control) return control.error();
+  control_ = std::move(*control);
   return {};
 }
 
@@ -250,19 +268,26 @@ void Supervisor::write_pod_file() {
   if (write_file(path, std::string(reinterpret_cast<const char*>(&file), sizeof file))) pod_file_ = path;
 }
 
-bool Supervisor::throttled() const {
-  return std::any_of(clients_.begin(), clients_.end(),
-                     [](const Client& c) { return c.attached && c.out.size() > kClientBacklog; });
+bool Supervisor::throttled() const { return console_.unheard() > kOutputBacklog && !foreground_silent(); }
+
+bool Supervisor::foreground_silent() const { return !foreground_ && Clock::now() - heard_ >= kLease; }
+
+// Until a foreground elsewhere counts as silent.
+int Supervisor::patience() const {
+  if (!console_.attached || foreground_ || foreground_silent()) return -1;
+  return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(heard_ + kLease - Clock::now()).count());
 }
 
 void Supervisor::loop() {
   while (!done_) {
     poll_once();
+    converse();
     for (Client& client : clients_)
       if (!client.dead && !client.out.empty()) flush(client);
-    clients_.remove_if([](const Client& c) { return c.dead; });
+    forget_dead();
+    if (pod_over_ && (!console_.unheard() || foreground_silent())) done_ = true;
   }
-  finish_clients();
+  if (!departed_) finish_clients();
   if (!pod_file_.empty()) ::unlink(pod_file_.c_str());
   if (detached_ && !departed_) {
     write_file(plan_.directory + "/status", std::to_string(status_) + "\n");
@@ -270,6 +295,18 @@ void Supervisor::loop() {
   } else {
     remove_pod_directory(plan_.directory);
   }
+  clients_.clear();  // now everybody knows
+}
+
+void Supervisor::forget_dead() {
+  for (const Client& client : clients_) {
+    if (!client.dead) continue;
+    if (&client == asker_) asker_ = nullptr;
+    if (&client != foreground_) continue;
+    foreground_ = nullptr;
+    foreground_left();
+  }
+  clients_.remove_if([](const Client& c) { return c.dead; });
 }
 
 void Supervisor::poll_once() {
@@ -284,17 +321,17 @@ void Supervisor::poll_once() {
   add(control_.get(), POLLIN);
   add(report_.get(), POLLIN);
   size_t started = add(started_.get(), POLLIN);
-  bool slow = throttled() || !announced_;  // kReady is the first that a client hears
+  bool slow = throttled() || held_ || !announced_;  // kReady is the first that a client hears
   size_t out = add(slow ? -1 : pipes_.out_read[0].get(), POLLIN);
   size_t err = add(slow ? -1 : pipes_.out_read[1].get(), POLLIN);
-  size_t in = add(input_.empty() ? -1 : pipes_.in_write.get(), POLLOUT);
+  size_t in = add(console_.input.empty() || held_ ? -1 : pipes_.in_write.get(), POLLOUT);
   for (Client& client : clients_) {
     short events = client.out.empty() ? 0 : POLLOUT;
-    if (!client.closing && input_.size() < kInputBacklog) events |= POLLIN;
+    if (!client.closing) events |= POLLIN;
     set.push_back({client.fd.get(), events, 0});
     owners.push_back(&client);
   }
-  if (::poll(set.data(), set.size(), -1) < 0) return;
+  if (::poll(set.data(), set.size(), patience()) < 0) return;
   // What the program wrote before it ended is passed on before its end is told.
   if (set[out].revents) read_output(0);
   if (set[err].revents) read_output(1);
@@ -345,10 +382,9 @@ void Supervisor::handle_report() {
     if (message.kind == InitReport::kEnded) {
       status_ = message.value;
       if (!announced_) handle_started();
-      if (exec_error_ || broken_) continue;
+      if (exec_error_ || broken_ || departed_) continue;
       for (int stream : {0, 1}) read_output(stream);
-      broadcast(FrameKind::kExit, pack_i32(status_), false);
-      for (Client& client : clients_) client.closing |= client.attached;
+      tell_end();
       program_.reset();
       program_pid_ = 0;
     }
@@ -385,18 +421,26 @@ void Supervisor::failed(int status, const std::string& text) {
   Client& first = clients_.front();
   queue(first, FrameKind::kFailed, pack_i32(status) + text);
   first.closing = true;
-  first.attached = false;
+  foreground_ = nullptr;
+  console_.leave();
+}
+
+void Supervisor::tell_end() {
+  if (!std::exchange(end_told_, true)) say(FrameKind::kExit, pack_i32(status_));
 }
 
 void Supervisor::pod_ended() {
   pod_over_ = true;
+  held_ = false;
+  report_.reset();
+  if (departed_) {
+    done_ = true;
+    return;
+  }
   for (int stream : {0, 1}) {
     while (pipes_.out_read[stream].valid()) read_output(stream);  // every writer is gone: it ends with its last byte
   }
-  FrameKind kind = departed_ ? FrameKind::kGone : FrameKind::kExit;
-  for (Client& client : clients_)
-    if (client.follows || (client.attached && !client.closing)) queue(client, kind, departed_ ? input_ : pack_i32(status_));
-  done_ = true;
+  tell_end();
 }
 
 void Supervisor::finish_clients() {
@@ -407,7 +451,6 @@ void Supervisor::finish_clients() {
     ::setsockopt(client.fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     while (!client.dead && !client.out.empty()) flush(client);
   }
-  clients_.clear();
 }
 
 void Supervisor::accept_client() {
@@ -422,8 +465,6 @@ void Supervisor::read_client(Client& client) {
   ssize_t n = ::recv(client.fd.get(), bytes, sizeof bytes, 0);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) {
-    // A foreground `godwit run` that was killed leaves its pod running, detached.
-    if (client.attached && !client.closing) detached_ = true;
     client.dead = true;
     return;
   }
@@ -441,18 +482,21 @@ void Supervisor::handle(Client& client, FrameKind kind, const std::string& paylo
     case FrameKind::kSignal:
       if (payload.size() < 4) break;
       return send_signal(unpack_i32(payload), payload.size() > 4 && payload[4]);
-    case FrameKind::kAttach: client.attached = true; return;
-    case FrameKind::kFollow: client.follows = true; return;
-    case FrameKind::kInput:
-      if (!input_ended_) input_ += payload;
+    case FrameKind::kAsk: {
+      auto ask = decode_ask(payload);
+      if (!ask) break;
+      if (ask->serial < ask_.serial) return;  // late: it was made again since
+      ask_ = std::move(*ask);
+      asker_ = &client;
+      heard_ = Clock::now();
+      return;
+    }
+    case FrameKind::kLeft: return foreground_left();
+    case FrameKind::kHold: return hold(unpack_u64(payload), client);
+    case FrameKind::kRelease:
+      held_ = false;
       return feed_input();
-    case FrameKind::kInputEnd:
-      input_ended_ = true;
-      return feed_input();
-    case FrameKind::kCloseOutput:
-      if (payload.size() != 1 || payload[0] < 1 || payload[0] > 2) break;
-      return close_output(payload[0] - 1);
-    case FrameKind::kPipes: return hand_pipes(client);
+    case FrameKind::kTake: return take(payload, client);
     case FrameKind::kEnd:
       ::kill(init_, SIGKILL);
       return;
@@ -470,21 +514,92 @@ void Supervisor::send_signal(int sig, bool group) {
   if (program_.valid()) ::syscall(SYS_pidfd_send_signal, program_.get(), sig, nullptr, 0);
 }
 
-void Supervisor::hand_pipes(Client& client) {
-  // A pipe can be opened for reading through its writing end.
-  std::string path = "/proc/self/fd/" + std::to_string(pipes_.in_write.get());
-  UniqueFd reader(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  int fds[4] = {reader.get(), pipes_.in_write.get(), pipes_.out_read[0].get(), pipes_.out_read[1].get()};
-  int count = 0;
-  std::string which;
-  for (int i = 0; i < 4; ++i)
-    if (fds[i] >= 0) {
-      which += static_cast<char>('0' + i);
-      fds[count++] = fds[i];
-    }
-  flush(client);
-  if (!client.out.empty() || !send_frame(client.fd.get(), FrameKind::kPipesReply, which + "\n" + input_, fds, count))
+// --- the foreground ------------------------------------------------------------------------------------------
+
+void Supervisor::converse() {
+  if (!asker_ || held_ || departed_ || !announced_) return;
+  console_.heard(ask_.heard);
+  bool taken = take_words();
+  taken |= take_input();
+  if (!taken && !console_.has_news(ask_)) return;
+  queue(*asker_, FrameKind::kNews, encode(console_.news(ask_)));
+  asker_ = nullptr;
+}
+
+bool Supervisor::take_words() {
+  uint64_t before = console_.words_taken, number = ask_.word;
+  FrameKind kind;
+  std::string payload;
+  while (take_frame(ask_.words, &kind, &payload) == 1) {
+    if (number++ < console_.words_taken) continue;
+    console_.words_taken++;
+    if (kind == FrameKind::kSignal && payload.size() == 5) send_signal(unpack_i32(payload), payload[4]);
+    if (kind == FrameKind::kCloseOutput && payload.size() == 1) close_output(payload[0] == 1 ? 0 : 1);
+  }
+  return console_.words_taken > before;
+}
+
+bool Supervisor::take_input() {
+  uint64_t end = ask_.input_at + ask_.input.size();
+  if (console_.input_taken < ask_.input_at || console_.input_taken > end) return false;
+  size_t room = kInputBacklog - std::min(kInputBacklog, console_.input.size());
+  std::string fresh = ask_.input.substr(console_.input_taken - ask_.input_at, room);
+  console_.input += fresh;
+  console_.input_taken += fresh.size();
+  console_.input_ended |= ask_.input_ended && console_.input_taken == end;
+  feed_input();
+  return !fresh.empty();
+}
+
+void Supervisor::say(FrameKind kind, const std::string& payload) {
+  if (!console_.attached) return;
+  console_.say(frame(kind, payload));
+  while (console_.unheard() > kOutputBacklog && foreground_silent()) console_.drop_oldest();
+}
+
+// A foreground `godwit run` that was killed leaves its pod running, detached.
+void Supervisor::foreground_left() {
+  if (console_.attached && !end_told_) detached_ = true;
+  console_.leave();
+}
+
+// --- the pod on its way --------------------------------------------------------------------------------------
+
+void Supervisor::hold(uint64_t pod, Client& client) {
+  if (pod != plan_.place.pod) {
     client.dead = true;
+    return;
+  }
+  held_ = true;
+  for (int stream : {0, 1}) read_output(stream);
+  take_input_back();
+  queue(client, FrameKind::kHeld, encode(console_));
+}
+
+// What the program has not read; feed_input() gives it again.
+void Supervisor::take_input_back() {
+  if (pipes_.in_read.valid()) pipes_.in_write = other_end(pipes_.in_read, O_WRONLY);
+  if (!pipes_.in_write.valid()) return;
+  UniqueFd reader = other_end(pipes_.in_write, O_RDONLY);
+  std::string unread;
+  char bytes[64 << 10];
+  for (ssize_t n; (n = ::read(reader.get(), bytes, sizeof bytes)) > 0;) unread.append(bytes, static_cast<size_t>(n));
+  console_.input.insert(0, unread);
+}
+
+void Supervisor::take(const std::string& held, Client& client) {
+  auto console = decode_console(held);
+  if (!console) {
+    client.dead = true;
+    return;
+  }
+  console_ = std::move(*console);
+  detached_ = !console_.attached;
+  heard_ = Clock::now();
+  for (int stream : {0, 1})
+    if (console_.output_closed[stream]) close_output(stream);
+  feed_input();
+  queue(client, FrameKind::kTaken, "");
 }
 
 void Supervisor::queue(Client& client, FrameKind kind, const std::string& payload) { client.out += frame(kind, payload); }
@@ -518,14 +633,6 @@ void Supervisor::flush(Client& client) {
   if (client.closing) client.dead = true;
 }
 
-void Supervisor::broadcast(FrameKind kind, const std::string& payload, bool followers) {
-  for (Client& client : clients_) {
-    if (client.dead || client.closing || !(client.attached || (followers && client.follows))) continue;
-    queue(client, kind, payload);
-    if (!client.attached && client.out.size() > kFollowerBacklog) client.dead = true;
-  }
-}
-
 void Supervisor::read_output(int stream) {
   UniqueFd& fd = pipes_.out_read[stream];
   char bytes[64 << 10];
@@ -537,27 +644,32 @@ void Supervisor::read_output(int stream) {
     }
     if (n <= 0) return fd.reset();
     (void)!::write(log_.get(), bytes, static_cast<size_t>(n));
-    broadcast(stream ? FrameKind::kError : FrameKind::kOutput, std::string(bytes, static_cast<size_t>(n)), true);
-    if (!pod_over_ && status_ < 0) return;  // in turn with everything else
+    say(stream ? FrameKind::kError : FrameKind::kOutput, std::string(bytes, static_cast<size_t>(n)));
+    if (!pod_over_ && !held_ && status_ < 0) return;  // in turn with everything else
   }
 }
 
 void Supervisor::feed_input() {
-  while (!input_.empty() && pipes_.in_write.valid()) {
-    ssize_t n = ::write(pipes_.in_write.get(), input_.data(), std::min<size_t>(input_.size(), 64 << 10));
+  std::string& input = console_.input;
+  while (!input.empty() && pipes_.in_write.valid()) {
+    ssize_t n = ::write(pipes_.in_write.get(), input.data(), std::min<size_t>(input.size(), 64 << 10));
     if (n < 0 && errno == EAGAIN) return;
     if (n < 0) {  // EPIPE: the program closed its stdin
       pipes_.in_write.reset();
-      input_.clear();
-      return;
+      break;
     }
-    input_.erase(0, static_cast<size_t>(n));
+    input.erase(0, static_cast<size_t>(n));
   }
-  if (!pipes_.in_write.valid()) input_.clear();
-  if (input_ended_) pipes_.in_write.reset();
+  if (!pipes_.in_write.valid()) input.clear();
+  if (!console_.input_ended || !pipes_.in_write.valid()) return;
+  pipes_.in_read = other_end(pipes_.in_write, O_RDONLY);  // for take_input_back()
+  pipes_.in_write.reset();
 }
 
-void Supervisor::close_output(int stream) { pipes_.out_read[stream].reset(); }
+void Supervisor::close_output(int stream) {
+  console_.output_closed[stream] = true;
+  pipes_.out_read[stream].reset();
+}
 
 std::string Supervisor::facts() const {
   std::string text = format_spec(plan_.spec);
@@ -672,7 +784,7 @@ Result<Supervised> start_supervisor(const PodSpec& spec, const std::string& dire
     return result;
   }
   result.facts = answer->payload;
-  result.restoree = std::move(answer->fds[0]);
+  result.restoree = std::move(answer->passed);
   return result;
 }
 

@@ -3,18 +3,16 @@
 // Runs a program as a pod by the real supervisor and wrapper, but without a node: in a segment of its own, or in
 // one that several pods of a test share (made by whoever comes first, removed by the test). Relays stdout and
 // stderr, takes stdin, exits with the program's status. So a wrapped test needs no daemon and nothing shared.
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 
 #include "tuplespace/shared/members.hh"
-#include "wrapper/control_channel.hh"
 #include "wrapper/program_kind.hh"
+#include "wrapper/relay.hh"
 #include "wrapper/supervisor.hh"
 
 using namespace godwit;
@@ -23,43 +21,6 @@ using namespace godwit::wrapper;
 static int fail(const std::string& text) {
   fprintf(stderr, "wrapped: %s\n", text.c_str());
   return 125;
-}
-
-static void put(int fd, const std::string& bytes) {
-  for (size_t done = 0; done < bytes.size();) {
-    ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
-    if (n <= 0) return;
-    done += static_cast<size_t>(n);
-  }
-}
-
-static int relay(int channel) {
-  std::string buffer;
-  bool input = !isatty(0);
-  for (;;) {
-    pollfd set[2] = {{channel, POLLIN, 0}, {input ? 0 : -1, POLLIN, 0}};
-    if (poll(set, 2, -1) < 0) continue;
-    char bytes[65536];
-    if (set[1].revents) {
-      ssize_t n = read(0, bytes, sizeof bytes);
-      if (n <= 0) input = false;
-      (void)send_frame(channel, n > 0 ? FrameKind::kInput : FrameKind::kInputEnd, std::string(bytes, n > 0 ? static_cast<size_t>(n) : 0));
-    }
-    if (!set[0].revents) continue;
-    ssize_t n = read(channel, bytes, sizeof bytes);
-    if (n <= 0) return fail("the supervisor is gone");
-    buffer.append(bytes, static_cast<size_t>(n));
-    FrameKind kind;
-    std::string payload;
-    while (take_frame(buffer, &kind, &payload) == 1) {
-      if (kind == FrameKind::kOutput) put(1, payload);
-      if (kind == FrameKind::kError) put(2, payload);
-      if (kind == FrameKind::kExit) {
-        int status = unpack_i32(payload);
-        return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-      }
-    }
-  }
 }
 
 int main(int argc, char** argv) {
@@ -98,7 +59,7 @@ int main(int argc, char** argv) {
   int status;
   if (!started) status = fail(started.error().message());
   else if (started->status) status = started->status, fprintf(stderr, "wrapped: %s\n", started->problem.c_str());
-  else status = relay(started->channel.get());
+  else status = relay(std::move(started->channel), nullptr);
   shared::remove_pod(self, place.pod);
   remove_pod_directory(directory);
   if (own) unlink(("/dev/shm/" + name).c_str());

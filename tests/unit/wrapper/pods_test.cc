@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "wrapper/control_channel.hh"
+#include "wrapper/conversation.hh"
 #include "wrapper/pod_spec.hh"
 #include "wrapper/program_kind.hh"
 
@@ -43,6 +44,47 @@ RC_GTEST_PROP(Frames, AnySplitGivesTheSameFrames, (std::vector<std::string> payl
     if (at == bytes.size() && found == payloads.size()) break;
   }
   RC_ASSERT(found == payloads.size());
+}
+
+RC_GTEST_PROP(Conversation, SurvivesItsBytes, (std::vector<std::string> said, std::string words, std::string input)) {
+  Console console;
+  console.attached = true;
+  for (const std::string& text : said) console.say(frame(FrameKind::kOutput, text));
+  console.heard(said.size() / 2);
+  console.input = input;
+  console.output_closed[1] = true;
+  auto moved = decode_console(encode(console));
+  RC_ASSERT(moved.has_value());
+  Ask ask{1, said.size() / 2, 3, words, 4, input, true};
+  auto asked = decode_ask(encode(ask));
+  RC_ASSERT(asked.has_value());
+  RC_ASSERT(encode(*asked) == encode(ask));
+  RC_ASSERT(serial_of(encode(ask)) == 1u);
+  RC_ASSERT(moved->has_news(ask) == console.has_news(ask));
+  auto news = decode_news(encode(moved->news(*asked)));
+  RC_ASSERT(news.has_value());
+  RC_ASSERT(encode(*news) == encode(console.news(ask)));
+  RC_ASSERT(encode(*moved) == encode(console));
+}
+
+RC_GTEST_PROP(Conversation, HostileBytesAreRefusedOrRead, (std::string bytes)) {
+  (void)decode_ask(bytes);
+  (void)decode_news(bytes);
+  (void)decode_console(bytes);
+  (void)serial_of(bytes);
+}
+
+TEST(Conversation, WhatIsHeardIsNotSaidAgain) {
+  Console console;
+  Ask ask;
+  for (const char* text : {"a", "b", "c"}) console.say(frame(FrameKind::kOutput, text));
+  EXPECT_EQ(console.news(ask).first, 0u);
+  console.heard(ask.heard = 2);
+  EXPECT_EQ(console.news(ask).first, 2u);
+  EXPECT_EQ(console.news(ask).frames, frame(FrameKind::kOutput, "c"));
+  console.heard(ask.heard = 3);
+  EXPECT_FALSE(console.has_news(ask));
+  EXPECT_EQ(console.unheard(), 0u);
 }
 
 TEST(Frames, AFrameThatIsTooLongIsMalformed) {
