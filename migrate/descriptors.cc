@@ -226,7 +226,7 @@ Result<void> DescriptorSurvey::update(const std::vector<uint32_t>& control, std:
       if (seen.descriptor.kind == Descriptor::kOutside) again->descriptor.kind = Descriptor::kOutside;
       seen.descriptor = again->descriptor;
       seen.text = again->text;
-      if (seen.descriptor.kind != Descriptor::kOutside) changed.push_back(seen.descriptor);
+      changed.push_back(seen.descriptor);
     }
     return {};
   }

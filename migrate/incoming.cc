@@ -150,10 +150,10 @@ Incoming::~Incoming() {
 // The thread: builds, waits for the directory's word, and lets the program go on or throws it away.
 void Incoming::run() {
   std::unique_ptr<Arrival> arrival;
-  auto captured = build(arrival);
+  auto built = build(arrival);
   Decision decision = Decision::kThrowAway;
-  if (!captured) {
-    (void)channel_->send("failed " + captured.error().message());
+  if (!built) {
+    (void)channel_->send("failed " + built.error().message());
   } else {
     GODWIT_FAULT_POINT("move.target.ready");
     (void)channel_->send("ready");
@@ -176,13 +176,17 @@ void Incoming::run() {
   });
 }
 
-Result<std::string> Incoming::build(std::unique_ptr<Arrival>& arrival) {
+Result<void> Incoming::build(std::unique_ptr<Arrival>& arrival) {
   arrival = std::make_unique<Arrival>(host());
-  auto captured = arrival->run(*channel_, Clock::now() + kArrivalPatience);
-  if (!captured) return captured;
-  auto done = put(*captured);
-  if (!done) return done.error();
-  return captured;
+  auto both = arrival->run(*channel_, Clock::now() + kArrivalPatience);
+  if (!both) return both.error();
+  auto object = unpack(*both);
+  if (!object) return object.error();
+  Bin captured, held;
+  if (auto bad = Fields(object->get()).need("captured", captured, "held", held)) return *bad;
+  if (auto taken = node_.pod_host()->take(plan_.name, held.data); !taken) return taken;
+  record_.captured = captured.data;
+  return put();
 }
 
 ArrivalHost Incoming::host() {
@@ -195,8 +199,9 @@ ArrivalHost Incoming::host() {
   host.placeholder = [this](uint32_t, Role role, uint32_t, const ControlPiece& piece) {
     return on_loop(node_.loop(), [&] { return placeholder(role, piece); });
   };
-  host.replace = [this](uint32_t number, const std::string&, uint32_t) -> std::optional<UniqueFd> {
+  host.replace = [this](uint32_t number, const std::string&, uint32_t flags) -> std::optional<UniqueFd> {
     if (number > 2 || !made_.stdio[number].valid()) return std::nullopt;
+    fcntl(made_.stdio[number].get(), F_SETFL, flags & O_NONBLOCK);
     return UniqueFd(fcntl(made_.stdio[number].get(), F_DUPFD_CLOEXEC, 0));
   };
   return host;
@@ -306,8 +311,7 @@ Result<UniqueFd> Incoming::new_end(const SocketNote& note, uint32_t side) {
 }
 
 // The frozen pod's bytes are put where they belong, and the record is written: from here on the commit may come.
-Result<void> Incoming::put(const std::string& bytes) {
-  record_.captured = bytes;
+Result<void> Incoming::put() {
   return on_loop(node_.loop(), [this]() -> Result<void> {
     auto captured = Captured::parse(record_.captured);
     if (!captured) return captured.error();

@@ -55,14 +55,14 @@ class Incoming {
 
   Incoming(Node& node, Plan plan, std::function<void()> on_end);
   void run();
-  Result<std::string> build(std::unique_ptr<Arrival>& arrival);
+  Result<void> build(std::unique_ptr<Arrival>& arrival);
   ArrivalHost host();
   Result<Spawned> spawn(const SpawnRequest& request);
   Result<uint64_t> place(const ControlPiece& piece);
   Result<uint64_t> place_socket(const ControlPiece& piece);
   Result<UniqueFd> placeholder(Role role, const ControlPiece& piece);
   Result<UniqueFd> new_end(const SocketNote& note, uint32_t side);
-  Result<void> put(const std::string& captured);
+  Result<void> put();
   void doubt();
   void decide(Decision decision);
   void throw_away();

@@ -151,6 +151,7 @@ void MoveService::settle_pod(const PodEntry& pod) {
       tell("it was left stopped, and goes on");
       (void)adopt_and_continue(running->pid, control);
     }
+    node_.pod_host()->release(pod.name);
     return;
   }
   if (auto bytes = read_file(path)) {  // never committed to us, or long gone on
@@ -177,7 +178,7 @@ void MoveService::settle_pod(const PodEntry& pod) {
   std::vector<shared::Offset> to_free;
   if (view) to_free = give_up_ends(service, pod.id, running->pid, *view);
   clear_alive_words(service.segment(), pod.id);
-  node_.pod_host()->departed(pod.id, pod.host);
+  node_.pod_host()->departed(pod.id);
   (void)adopt_and_kill(running->pid);
   node_.pod_host()->discard(pod.id);
   for (shared::Offset run : to_free) service.streams().free_run(run);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "migrate/on_loop.hh"
 #include "tuplespace/fault.hh"
@@ -165,6 +166,7 @@ Result<MoveReport> Outgoing::move() {
     if (done || !is_again(done.error())) break;
     std::this_thread::sleep_for(kBetweenAttempts);
   }
+  if (!done && !dry_run_) (void)call_target("pod.log_dropped", pack_map("pod", pod_.id), std::chrono::seconds(2));
   if (!done) return done.error();
   report_.total_ms = ms_since(began_);
   return report_;
@@ -212,21 +214,22 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   if (!opened) return opened.error();
   Departure& departure = **opened;
   if (dry_run_) return departure.survey();
+  log_sent_ = 0;
+  if (auto sent = send_log(false); !sent) return sent;
   auto channel = prepare_target(running.spec);
   if (!channel) return channel.error();
   on_loop(node_.loop(), [&] { channel_ = std::move(*channel); });
   auto step = departure.survey();
   if (step) step = departure.precopy(*channel_, Clock::now() + kCopyPatience);
+  if (step) step = send_log(true);
   frozen_ = Clock::now();
   if (step) step = departure.freeze(Clock::now() + kFreezePatience);
-  if (step) {
-    std::string captured = capture(service_.segment(), pod_.id, departure.control().pieces, &report_.unread);
-    step = departure.hand_over(*channel_, std::move(captured), Clock::now() + kFinalPatience);
-  }
+  if (step) step = hand_over(departure);
   if (step) step = wait_for("ready", Clock::now() + kFinalPatience);
   if (step) step = commit();
   if (!step) {
     departure.thaw();
+    node_.pod_host()->release(pod_.name);
     (void)channel_->send("cancelled");
     (void)call_target("move.cancel", pack_map("pod", pod_.id, "epoch", pod_.epoch), std::chrono::seconds(2));
     // A frozen program that could not leave its sections in time is a matter of luck.
@@ -238,6 +241,29 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   report_.bytes = departure.figures().sent_bytes + departure.figures().last_bytes;
   finish(departure, running.pid);
   return {};
+}
+
+// As far as it goes now, while the program runs: before its copy is made, and before the freeze what has come since. The
+// rest is in hold().
+Result<void> Outgoing::send_log(bool made) {
+  for (std::optional<uint64_t> end; !end || log_sent_ < *end;) {
+    auto piece = node_.pod_host()->log(pod_.name, log_sent_);
+    if (!piece) return piece.error();
+    Answer kept = call_target("pod.log", pack_map("pod", pod_.id, "made", made, "offset", log_sent_, "data",
+                                                  Bin{piece->bytes}), std::chrono::seconds(10));
+    if (!kept) return kept.error();
+    log_sent_ += piece->bytes.size();
+    if (!end) end = piece->size;
+  }
+  return {};
+}
+
+Result<void> Outgoing::hand_over(Departure& departure) {
+  std::string captured = capture(service_.segment(), pod_.id, departure.control().pieces, &report_.unread);
+  auto held = node_.pod_host()->hold(pod_.id, pod_.name, log_sent_);
+  if (!held) return held.error();
+  std::string both = pack_map("captured", Bin{captured}, "held", Bin{*held});
+  return departure.hand_over(*channel_, std::move(both), Clock::now() + kFinalPatience);
 }
 
 Result<void> Outgoing::wait_for(const std::string& word, Deadline deadline) {
@@ -283,7 +309,7 @@ void Outgoing::finish(Departure& departure, int pid) {
   });
   GODWIT_FAULT_POINT("move.source.given_up");
   if (wait_for("resumed", Clock::now() + kResumePatience)) report_.blackout_ms = ms_since(frozen_);
-  node_.pod_host()->departed(pod_.id, target_);
+  node_.pod_host()->departed(pod_.id);
   departure.discard([&] { clear_alive_words(service_.segment(), pod_.id); });
   node_.pod_host()->discard(pod_.id);  // returns when its supervisor is gone, so that the pod may come back
   on_loop(node_.loop(), [&] {

@@ -44,6 +44,8 @@ class Outgoing {
   Result<void> attempt(const RunningPod& running, uint64_t control);
   Result<std::unique_ptr<Departure>> open_when_single(int pid, uint64_t control);
   Result<std::unique_ptr<MoveChannel>> prepare_target(const std::string& spec);
+  Result<void> send_log(bool made);
+  Result<void> hand_over(Departure& departure);
   Result<void> commit();
   Result<bool> read_outcome();
   Result<void> wait_for(const std::string& word, Deadline deadline);
@@ -58,6 +60,7 @@ class Outgoing {
   std::function<void(Result<MoveReport>)> on_end_;
   std::unique_ptr<MoveChannel> channel_;  // set in the loop's thread
   MoveReport report_;
+  uint64_t log_sent_ = 0;  // bytes of the pod's log that the target has
   Clock::time_point began_, frozen_;
   std::thread thread_;
 };

@@ -8,6 +8,7 @@
 
 #include "tuplespace/node/client.hh"
 #include "wrapper/commands.hh"
+#include "wrapper/ferry.hh"
 #include "wrapper/program_kind.hh"
 #include "wrapper/relay.hh"
 #include "wrapper/supervisor.hh"
@@ -25,7 +26,7 @@ constexpr std::string_view kRunUsage =
 
 Runs a program as a pod: its TCP connections are streams of the space, and it can be moved to another
 host while it runs. In the foreground stdin, stdout, stderr and signals are passed on, and the exit
-status is the program's (128 + n if signal n ended it).
+status is the program's (128 + n if signal n ended it), on whichever host it ends.
 
    --name N             the pod's name; else one is made from the program's
    --host V             its virtual host's name; else the pod's name
@@ -57,7 +58,8 @@ std::optional<Published> parse_publish(const std::string& text) {
 
 class Run {
  public:
-  Run(const Options& options, NodeClient client) : options_(options), client_(std::move(client)) {}
+  Run(const Options& options, const Home& home, NodeClient client)
+      : options_(options), home_(home), client_(std::move(client)) {}
   int run(uint64_t signal_mask);
 
  private:
@@ -66,6 +68,7 @@ class Run {
   void give_up();
 
   const Options& options_;
+  const Home& home_;
   NodeClient client_;
   PodSpec spec_;
   PodPlace place_;
@@ -129,8 +132,8 @@ int Run::run(uint64_t signal_mask) {
     return kDone;
   }
   ::signal(SIGPIPE, SIG_IGN);
-  int status = relay(std::move(started->channel), nullptr);
-  if (status == kBroken) return fail("run", kBroken, "the pod's supervisor is gone; see godwit ps");
+  int status = relay(std::move(started->channel), [this] { return ride(home_, place_.pod); });
+  if (status == kBroken) return fail("run", kBroken, "the pod has ended without a word; see godwit ps");
   return status;
 }
 
@@ -155,7 +158,7 @@ int run_run(const Args& args) {
   if (!home) return fail("run", kBroken, describe(home.error()));
   auto client = NodeClient::connect(*home);
   if (!client) return fail("run", kBroken, describe(client.error()));
-  return Run(*options, std::move(*client)).run(mask);
+  return Run(*options, *home, std::move(*client)).run(mask);
 }
 
 int run_supervise(const Args& args) { return supervise_command(args); }

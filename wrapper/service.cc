@@ -7,11 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
+#include "tuplespace/posix/file.hh"
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/members.hh"
 #include "wrapper/commands.hh"
 #include "wrapper/control.hh"
 #include "wrapper/control_channel.hh"
+#include "wrapper/conversation.hh"
 #include "wrapper/movable.hh"
 #include "wrapper/supervisor_facts.hh"
 
@@ -32,6 +36,11 @@ std::string address_text(const shared::Address& address) {
   return host + ":" + std::to_string(address.port);
 }
 
+void clear_folder(const std::string& path) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) std::filesystem::remove(entry, ignored);
+}
+
 bool living(const shared::End& end) { return !(end.flags.load() & (shared::kClosed | shared::kGone)); }
 
 }  // namespace
@@ -41,10 +50,11 @@ struct PodService::Watched {
   UniqueFd channel;
   SupervisorFacts facts;
   std::string state;
-  bool departed = false;
+  std::string in;
+  std::map<uint64_t, Reply> asks;  // of its foreground, by serial
 };
 
-PodService::PodService(Node& node) : node_(node) {
+PodService::PodService(Node& node) : node_(node), ferry_(node) {
   node_.serve("pods.admit", [this](const msgpack::object& params, Reply reply) { admit(params, reply); });
   node_.serve("pods.started", [this](const msgpack::object& params, Reply reply) {
     std::string name;
@@ -62,6 +72,15 @@ PodService::PodService(Node& node) : node_(node) {
     ended(pod);
     reply.done();
   });
+  node_.serve("pod.ask", [this](const auto& params, Reply reply) { ask(params, reply); }, Retry::kRepeated);
+  node_.serve("pod.left", [this](const auto& params, Reply reply) { left(params, reply); });
+  node_.serve("pod.log_dropped", [this](const auto& params, Reply reply) {
+    uint64_t pod = 0;
+    if (auto bad = Fields(params).need("pod", pod)) return reply.fail(*bad);
+    ::unlink(arriving_log(pod).c_str());
+    reply.done();
+  });
+  node_.serve("pod.log", [this](const auto& params, Reply reply) { keep_log(params, reply); });
   node_.on_start([this] { return start(); });
 }
 
@@ -72,6 +91,10 @@ PodService::~PodService() {
 // What a predecessor left: pods with a living supervisor are taken up, those that ended meanwhile are told.
 Result<void> PodService::start() {
   if (auto folder = node_.home().folder("pods"); !folder) return folder.error();
+  auto arriving = node_.home().folder("arriving");
+  if (!arriving) return arriving.error();
+  clear_folder(*arriving);
+  if (auto listens = ferry_.listen(); !listens) return listens;
   for (const std::string& name : node_.home().pod_folders()) take_up(name);
   std::vector<uint64_t> over;
   for (const auto& [id, pod] : node_.directory().pods())
@@ -146,15 +169,29 @@ Result<void> PodService::watch(const std::string& name) {
 }
 
 void PodService::on_channel(const std::string& name) {
-  char ignored[4096];
-  ssize_t n = ::recv(watched_[name]->channel.get(), ignored, sizeof ignored, MSG_DONTWAIT);
-  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) hung_up(name);
+  if (!read_channel(*watched_[name])) hung_up(name);
+}
+
+bool PodService::read_channel(Watched& pod) {
+  char bytes[64 << 10];
+  ssize_t n = ::recv(pod.channel.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+  if (n <= 0) return false;
+  pod.in.append(bytes, static_cast<size_t>(n));
+  FrameKind kind;
+  std::string payload;
+  while (take_frame(pod.in, &kind, &payload) == 1) {
+    if (kind != FrameKind::kNews) continue;
+    auto asked = pod.asks.extract(serial_of(payload));
+    if (asked) asked.mapped().send_value(Bin{payload});
+  }
+  return true;
 }
 
 void PodService::hung_up(const std::string& name) {
   auto pod = std::move(watched_.extract(name).mapped());
   node_.loop().remove_fd(pod->channel.get());
-  if (!pod->departed) ended(pod->facts.number("pod"));
+  ended(pod->facts.number("pod"));
 }
 
 // Nothing of the pod runs any more, or ever did.
@@ -165,13 +202,6 @@ void PodService::ended(uint64_t pod) {
   if (entry) node_.submit(pod_ended(pod, entry->epoch), [](Result<Packed>) {});
 }
 
-void PodService::departed(const std::string& name, const std::string& forwarding) {
-  auto found = watched_.find(name);
-  if (found == watched_.end()) return;
-  found->second->departed = true;
-  (void)send_frame(found->second->channel.get(), FrameKind::kDeparted, forwarding);
-}
-
 pid_t PodService::program(const std::string& name) const {
   auto found = watched_.find(name);
   return found == watched_.end() ? 0 : static_cast<pid_t>(found->second->facts.number("program_pid"));
@@ -179,6 +209,55 @@ pid_t PodService::program(const std::string& name) const {
 
 void PodService::set_state(const std::string& name, std::string state) {
   if (auto found = watched_.find(name); found != watched_.end()) found->second->state = std::move(state);
+}
+
+// --- what a move brings, and the foregrounds of other hosts --------------------------------------------
+
+PodService::Watched* PodService::find(uint64_t pod) {
+  for (auto& [name, watched] : watched_)
+    if (watched->facts.number("pod") == pod) return watched.get();
+  return nullptr;
+}
+
+// The supervisor answers the latest ask alone: whoever asked before is told that there is no answer.
+void PodService::ask(const msgpack::object& params, Reply reply) {
+  uint64_t id = 0;
+  Bin what;
+  if (auto bad = Fields(params).need("pod", id, "ask", what)) return reply.fail(*bad);
+  Watched* pod = find(id);
+  if (!pod) return reply.fail(make_error(std::errc::no_such_process, "the pod is not on this host"));
+  uint64_t serial = serial_of(what.data);
+  if (!pod->asks.empty() && pod->asks.begin()->first > serial)
+    return reply.fail(make_error(std::errc::operation_canceled, "a later ask is here already"));
+  pod->asks.clear();
+  pod->asks.emplace(serial, reply);
+  if (auto sent = send_frame(pod->channel.get(), FrameKind::kAsk, std::string(what.data)); !sent) pod->asks.clear();
+}
+
+void PodService::left(const msgpack::object& params, Reply reply) {
+  uint64_t id = 0;
+  if (auto bad = Fields(params).need("pod", id)) return reply.fail(*bad);
+  if (Watched* pod = find(id)) (void)send_frame(pod->channel.get(), FrameKind::kLeft, "");
+  reply.done();
+}
+
+std::string PodService::arriving_log(uint64_t pod) const {
+  return node_.home().file("arriving/" + std::to_string(pod));
+}
+
+void PodService::keep_log(const msgpack::object& params, Reply reply) {
+  uint64_t pod = 0, offset = 0;
+  bool made = false;
+  Bin data;
+  if (auto bad = Fields(params).need("pod", pod, "made", made, "offset", offset, "data", data)) return reply.fail(*bad);
+  Watched* here = made ? find(pod) : nullptr;
+  if (made && !here) return reply.fail(make_error(std::errc::no_such_process, "the pod is not on this host"));
+  std::string path = here ? directory_of(here->name) + "/log" : arriving_log(pod);
+  UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  bool kept = file.valid() && ::ftruncate(file.get(), static_cast<off_t>(offset)) == 0 &&
+              ::lseek(file.get(), 0, SEEK_END) >= 0;
+  if (!kept) return reply.fail(errno_error("keep the pod's log"));
+  reply.finish(write_all(file.get(), data.data));
 }
 
 // --- what ps shows -------------------------------------------------------------------------------------
@@ -264,7 +343,7 @@ void PodService::signal(const std::string& name, int signo, std::function<void(R
 
 void PodService::log(const std::string& name, uint64_t offset, uint64_t limit, bool wait,
                      std::function<void(Result<PodLog>)> callback) {
-  bool running = watched_.contains(name);
+  bool running = node_.directory().pod_named(name);
   UniqueFd file(valid_pod_name(name) ? ::open((directory_of(name) + "/log").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1);
   if (!file.valid()) return callback(unknown(name));
   PodLog log;

@@ -9,6 +9,7 @@
 
 #include "tuplespace/node/node.hh"
 #include "tuplespace/streams/service.hh"
+#include "wrapper/ferry.hh"
 #include "wrapper/pod_spec.hh"
 
 namespace godwit {
@@ -20,14 +21,13 @@ class PodService final : public PodController {
 
   /// A pod that arrived has a supervisor (start_supervisor): it is watched from now on.
   Result<void> watch(const std::string& name);
-  /// The pod has left: its supervisor stays for its foreground client only, and its end is not told.
-  /// forwarding: handed to that client, see FollowPod in relay.hh.
-  void departed(const std::string& name, const std::string& forwarding);
   /// The outer PID of the program; 0: not here.
   pid_t program(const std::string& name) const;
   /// "moving", "frozen", or "" for what the pod itself says.
   void set_state(const std::string& name, std::string state);
   std::string directory_of(const std::string& name) const;
+  /// Where the log of a pod that is on its way to this host is kept until the pod is made.
+  std::string arriving_log(uint64_t pod) const;
 
   // PodController
   void facts(std::function<void(std::vector<PodFacts>)> callback) override;
@@ -44,6 +44,11 @@ class PodService final : public PodController {
   void admit(const msgpack::object& params, Reply reply);
   void place(const PodEntry& entry, Reply reply);
   void on_channel(const std::string& name);
+  bool read_channel(Watched& pod);
+  Watched* find(uint64_t pod);
+  void ask(const msgpack::object& params, Reply reply);
+  void left(const msgpack::object& params, Reply reply);
+  void keep_log(const msgpack::object& params, Reply reply);
   void hung_up(const std::string& name);
   void ended(uint64_t pod);
   PodFacts facts_of(const Watched& pod) const;
@@ -51,6 +56,7 @@ class PodService final : public PodController {
   std::string name_of(uint64_t pod) const;
 
   Node& node_;
+  Ferry ferry_;
   std::map<std::string, std::unique_ptr<Watched>> watched_;
   std::map<uint64_t, Loop::TimerId> admitted_;  // not started yet
 };
@@ -61,8 +67,12 @@ class PodMaker final : public PodHost {
   explicit PodMaker(Node& node) : node_(node) {}
   Result<RunningPod> find(uint64_t pod) override;
   Result<MadePod> make(const PodToMake& what) override;
-  void departed(uint64_t pod, const std::string& host) override;
+  void departed(uint64_t pod) override;
   void discard(uint64_t pod) override;
+  Result<LogPiece> log(const std::string& name, uint64_t offset) override;
+  Result<std::string> hold(uint64_t pod, const std::string& name, uint64_t log_from) override;
+  void release(const std::string& name) override;
+  Result<void> take(const std::string& name, std::string_view held) override;
 
  private:
   Node& node_;

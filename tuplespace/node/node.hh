@@ -105,6 +105,8 @@ class Node {
 
   void gather_pods(Reply reply);
   void control_pod(const msgpack::object& params, Reply reply);
+  void control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply);
+  void find_log(const std::string& name, Packed params, Reply reply);
   void control_local_pod(const msgpack::object& params, Reply reply);
   void wait_for_end(const msgpack::object& params, Reply reply);
 

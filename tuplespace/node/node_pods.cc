@@ -43,6 +43,8 @@ std::vector<std::string> hosts_with_pods(const Directory& directory) {
   return names;
 }
 
+bool wants_log(const msgpack::object& params) { return Fields(params).get_or<std::string>("verb", "") == "log"; }
+
 }  // namespace
 
 void Node::serve_pod_methods() {
@@ -103,17 +105,36 @@ void Node::gather_pods(Reply reply) {
   });
 }
 
-// Sent on to the pod's host. A pod that the directory no longer has may still have its log here.
+// Sent on to the pod's host. A pod that the directory no longer has may still have its log here, or where it ended.
 void Node::control_pod(const msgpack::object& params, Reply reply) {
   std::string name;
   if (auto bad = Fields(params).need("pod", name)) return reply.fail(*bad);
   const PodEntry* pod = directory().pod_named(name);
-  bool wants_log = Fields(params).get_or<std::string>("verb", "") == "log";
-  if (!pod && !wants_log) return reply.fail(unknown_pod(name));
-  call(pod ? pod->host : self_.name, "pod.control", pack(params), [reply](Answer answer) {
-    if (answer) reply.send(pack(answer->get()));
-    else reply.fail(answer.error());
+  if (!pod && !wants_log(params)) return reply.fail(unknown_pod(name));
+  control_pod_on(pod ? pod->host : self_.name, name, pack(params), reply);
+}
+
+// A pod that has left in the meantime is asked where it is now.
+void Node::control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply) {
+  call(host, "pod.control", params, [this, host, name, params, reply](Answer answer) {
+    if (answer) return reply.send(pack(answer->get()));
+    if (answer.error().code != std::errc::no_such_process) return reply.fail(answer.error());
+    const PodEntry* pod = directory().pod_named(name);
+    if (pod && pod->host != host) return control_pod_on(pod->host, name, params, reply);
+    if (!pod && wants_log(unpack(params)->get())) return find_log(name, params, reply);
+    reply.fail(answer.error());
   }, in_time(kControlPatience));
+}
+
+void Node::find_log(const std::string& name, Packed params, Reply reply) {
+  std::vector<std::string> others;
+  for (const auto& [host, entry] : directory().hosts())
+    if (host != self_.name && entry.present) others.push_back(host);
+  ask_all(*this, others, "pod.control", params, in_time(kFactsPatience), [name, reply](Gathering& all) {
+    for (const auto& [host, answer] : all.answers)
+      if (answer) return reply.send(pack(answer->get()));
+    reply.fail(unknown_pod(name));
+  });
 }
 
 void Node::control_local_pod(const msgpack::object& params, Reply reply) {

@@ -88,7 +88,8 @@ int run_kill(const Args& args) { return end_pod("kill", args, SIGKILL); }
 constexpr std::string_view kLogsUsage =
     R"(usage: godwit logs POD [-f]
 
-Prints what a detached pod has written to stdout and stderr.
+Prints what a pod has written to stdout and stderr since it began, on whichever hosts. Of one that has ended: if it was
+detached.
 
    -f   goes on with what it writes, until it ends
 )";
@@ -125,7 +126,7 @@ constexpr Command kCommands[] = {
     {"ps", "list the pods of all hosts", kPsUsage, run_ps},
     {"stop", "end a pod's program with SIGTERM", kStopUsage, run_stop},
     {"kill", "end a pod with SIGKILL", kKillUsage, run_kill},
-    {"logs", "print what a detached pod has written", kLogsUsage, run_logs},
+    {"logs", "print what a pod has written", kLogsUsage, run_logs},
 };
 
 }  // namespace
