@@ -74,7 +74,11 @@ Result<void> take_over(StreamService& service, const ArrivalRecord& record) {
   if (!captured) return captured.error();
   for (const auto& [from, yes] : record.existing) {
     StreamSocket& socket = service.streams().at(record.places.at(from));
-    if (service.far().knows(socket.id)) service.far().remove(socket);
+    if (auto far = service.far().find(socket.id); far.socket) {
+      // What the pod wrote last, and how far it had read, came with it: its peer has not heard of that.
+      service.streams().ring(socket, far.side, ~0u);
+      service.far().remove(socket);
+    }
   }
   uint32_t epoch = static_cast<uint32_t>(record.epoch + 1);
   if (auto put = captured->put_ends(service.segment(), record.pod, epoch, record.places); !put) return put;
@@ -344,6 +348,13 @@ void Incoming::committed() {
 }
 
 void Incoming::cancelled() { decide(Decision::kThrowAway); }
+
+void Incoming::abandoned() {
+  channel_->cut();
+  if (!doubt_timer_) return;
+  node_.loop().cancel(doubt_timer_);
+  doubt();
+}
 
 // Complete, and nothing heard: the source may be gone before or after the commit. Taking the entry to the next epoch at
 // the source fences the commit out, if it has not happened; if it has, this is refused and the news is on its way.

@@ -44,7 +44,7 @@ class Incoming {
   void committed();
   void cancelled();
   /// The source's node has died or has begun anew: nothing more will come.
-  void abandoned() { channel_->cut(); }
+  void abandoned();
   const std::string& source() const { return record_.source; }
 
  private:

@@ -82,7 +82,9 @@ std::vector<shared::Offset> give_up_ends(StreamService& service, uint64_t pod, i
         (void)service.take_kept(socket.id);
         service.forget(socket, 1 - side);
       } else if (number != number_of.end()) {
-        (void)service.far().add(socket, side, theirs.copy(number->second), false);
+        // The pod may have been stopped between its last bytes and the bell for them.
+        if (service.far().add(socket, side, theirs.copy(number->second), false))
+          service.streams().ring(socket, side, ~0u);
         continue;  // the peer's piece stays
       }
     } else if (!sides && socket.listener && number != number_of.end()) {
@@ -214,6 +216,7 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   if (!opened) return opened.error();
   Departure& departure = **opened;
   if (dry_run_) return departure.survey();
+  if (auto known = refresh_entry(); !known) return known;
   log_sent_ = 0;
   if (auto sent = send_log(false); !sent) return sent;
   auto channel = prepare_target(running.spec);
@@ -241,6 +244,16 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   report_.bytes = departure.figures().sent_bytes + departure.figures().last_bytes;
   finish(departure, running.pid);
   return {};
+}
+
+// The epoch grows when a target calls an attempt off.
+Result<void> Outgoing::refresh_entry() {
+  return on_loop(node_.loop(), [this]() -> Result<void> {
+    const PodEntry* entry = node_.directory().pod(pod_.id);
+    if (!entry || entry->host != node_.host_name()) return make_error(std::errc::no_such_process, "the pod has ended");
+    pod_ = *entry;
+    return {};
+  });
 }
 
 // As far as it goes now, while the program runs: before its copy is made, and before the freeze what has come since. The

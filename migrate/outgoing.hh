@@ -41,6 +41,7 @@ class Outgoing {
   void run();
   Result<MoveReport> move();
   uint64_t await_control();
+  Result<void> refresh_entry();
   Result<void> attempt(const RunningPod& running, uint64_t control);
   Result<std::unique_ptr<Departure>> open_when_single(int pid, uint64_t control);
   Result<std::unique_ptr<MoveChannel>> prepare_target(const std::string& spec);

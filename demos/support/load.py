@@ -81,7 +81,7 @@ class RedisUnderLoad:
         totals, complaints = [0, 0, 0, 0], []
         for client in self.clients:
             try:
-                client.process.wait(60)
+                client.process.wait(30)
             except subprocess.TimeoutExpired:
                 complaints.append(f"client {client.name} hears no more")
                 client.process.kill()
