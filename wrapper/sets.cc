@@ -327,7 +327,7 @@ long set_wait(int set_fd, epoll_event* events, int capacity, int64_t timeout_ns,
       if (!out.count) harvest_virtual(*t, set, out);
       return out.count;
     }
-    if (!mask && spin(handle.state().spin_credit, [&] { return shared::any_marked(set); })) continue;
+    if (!mask && shared::spin(handle.state().spin_credit, [&] { return shared::any_marked(set); })) continue;
     if (thread_state.handled != handled) return -EINTR;
     timespec rest{}, *limit = nullptr;
     if (deadline) {
@@ -338,7 +338,7 @@ long set_wait(int set_fd, epoll_event* events, int capacity, int64_t timeout_ns,
     uint64_t begin = shared::monotonic_ns();
     long n = sleep_in(*t, handle, out, limit, mask);
     if (n < 0) return n;
-    learn(handle.state().spin_credit, shared::monotonic_ns() - begin);
+    shared::learn(handle.state().spin_credit, shared::monotonic_ns() - begin);
     last_look.at = cycles();
     if (out.count) {
       harvest_virtual(*t, set, out);

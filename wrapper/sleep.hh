@@ -7,49 +7,12 @@
 #pragma once
 #include <pthread.h>
 
+#include "tuplespace/shared/spin.hh"
 #include "wrapper/stream.hh"
 
 namespace godwit::wrapper {
 
-inline constexpr uint64_t kSpin = 25'000;       // ns
-inline constexpr uint64_t kLongYield = 300'000; // ns: a yield this long went to a third party, not to our peer
-inline constexpr int32_t kPenalty = -32;        // short sleeps until spinning is tried again after that
-inline constexpr uint64_t kShortSleep = 40'000; // ns: a sleep this short would have been better spun
-
 enum class Woke { kReady, kInterrupted, kTimedOut };
-
-/// Spins, yielding, if this has paid lately. returns whether `ready` holds.
-template <class Ready>
-bool spin(int32_t& credit, Ready ready) {
-  if (credit <= 0) return false;
-  uint64_t now = shared::monotonic_ns(), end = now + kSpin;
-  do {
-    for (int i = 0; i < 24; ++i) {
-      if (ready()) {
-        if (credit < 4) credit++;
-        return true;
-      }
-      shared::cpu_relax();
-    }
-    uint64_t before = now;
-    syscall(SYS_sched_yield);
-    now = shared::monotonic_ns();
-    if (now - before > kLongYield) {
-      // Others compute on this processor. A sleeper is scheduled soon after its wake-up; who yields, at their end.
-      credit = kPenalty;
-      return ready();
-    }
-  } while (now < end);
-  credit--;
-  return ready();
-}
-
-/// How a stretch of sleep bears on the next decision to spin.
-inline void learn(int32_t& credit, uint64_t slept) {
-  if (slept >= kShortSleep) return;
-  if (credit < 0) credit++;
-  else if (credit < 2) credit = 2;
-}
 
 class Sleep {
  public:
@@ -60,7 +23,7 @@ class Sleep {
   /// Returns kReady also when the other end was found gone: the caller looks at everything again.
   template <class Ready>
   Woke until(Ready ready) {
-    if (spin(handle_.state().spin_credit, ready)) return Woke::kReady;
+    if (shared::spin(handle_.state().spin_credit, ready)) return Woke::kReady;
     uint64_t begin = shared::monotonic_ns();
     Woke woke = Woke::kReady;
     if (shared::take_slot(self_, handle_.end(), &thread_state.turn, &mine_)) {
@@ -74,7 +37,7 @@ class Sleep {
     } else {
       woke = wait_behind(ready);
     }
-    learn(handle_.state().spin_credit, shared::monotonic_ns() - begin);
+    shared::learn(handle_.state().spin_credit, shared::monotonic_ns() - begin);
     return woke;
   }
 

@@ -223,7 +223,7 @@ long Poll::wait(int64_t timeout_ns, const sigset_t* mask) {
         heed();
         if (look() + merge() > 0) return look(), merge();
       }
-      if (spin(poll_credit, [&] { return ready(); })) continue;
+      if (shared::spin(poll_credit, [&] { return ready(); })) continue;
     }
     if (thread_state.handled != handled) return -EINTR;
     timespec rest{}, *limit = nullptr;
@@ -238,7 +238,7 @@ long Poll::wait(int64_t timeout_ns, const sigset_t* mask) {
     if (n >= 0) heed();
     disarm();
     if (n < 0) return n;
-    learn(poll_credit, shared::monotonic_ns() - now);
+    shared::learn(poll_credit, shared::monotonic_ns() - now);
     look();
     if (int found = merge()) return found;
     if (deadline && shared::monotonic_ns() >= deadline) return 0;

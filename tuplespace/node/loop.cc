@@ -3,7 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <array>
+#include "tuplespace/shared/spin.hh"
 
 namespace godwit {
 
@@ -93,11 +93,23 @@ void Loop::run() {
 void Loop::run_once(Clock::duration limit) {
   bool pending = run_prepares();
   if (stopped_) return;
-  std::array<epoll_event, 128> events;
-  int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
-                         wait_milliseconds(limit, pending));
-  dispatch(count, events.data());
+  dispatch(wait(limit, pending));
   run_timers();
+}
+
+// returns how many of events_ there are.
+int Loop::wait(Clock::duration limit, bool pending) {
+  auto poll = [&](int milliseconds) {
+    return epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), milliseconds);
+  };
+  if (pending || !memory_.marked) return poll(wait_milliseconds(limit, pending));
+  int count = 0;
+  if (shared::spin<1>(spin_credit_, [&] { return memory_.marked() || (count = poll(0)) > 0; })) return count;
+  if (memory_.before_sleep()) return poll(0);
+  uint64_t begin = shared::monotonic_ns();
+  count = poll(wait_milliseconds(limit, false));
+  shared::learn(spin_credit_, shared::monotonic_ns() - begin);
+  return count;
 }
 
 // By id, because a callback may add or remove others.
@@ -119,12 +131,12 @@ int Loop::wait_milliseconds(Clock::duration limit, bool pending) const {
   return static_cast<int>(std::max<int64_t>(rounded, 0));
 }
 
-void Loop::dispatch(int count, const epoll_event* events) {
+void Loop::dispatch(int count) {
   for (int i = 0; i < count; ++i) {
-    auto found = registrations_.find(events[i].data.u64);
+    auto found = registrations_.find(events_[static_cast<size_t>(i)].data.u64);
     if (found == registrations_.end()) continue;  // removed by an earlier callback of this round
     auto keep = found->second;
-    keep->callback(events[i].events);
+    keep->callback(events_[static_cast<size_t>(i)].events);
   }
 }
 

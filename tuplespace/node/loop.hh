@@ -7,6 +7,7 @@
 #pragma once
 #include <sys/epoll.h>
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -45,6 +46,13 @@ class Loop {
   uint64_t add_prepare(std::function<bool()> callback);
   void remove_prepare(uint64_t id);
 
+  /// Memory that others write. `marked`: they have; looked at while the loop spins (shared/spin.hh). `before_sleep`: from
+  /// here on they have to wake us; answers whether they have written just then. One at a time; {} ends it.
+  struct Memory {
+    std::function<bool()> marked, before_sleep;
+  };
+  void watch_memory(Memory memory) { memory_ = std::move(memory); }
+
   void run();   // until stop()
   void stop();  // loop's thread only; from elsewhere: post
   /// One round, waiting at most `limit`; for tests.
@@ -59,11 +67,12 @@ class Loop {
     TimerId id;
     std::function<void()> callback;
   };
+  int wait(Clock::duration limit, bool pending);
   bool run_prepares();
   void run_timers();
   void run_posted();
   int wait_milliseconds(Clock::duration limit, bool pending) const;
-  void dispatch(int count, const epoll_event* events);
+  void dispatch(int count);
 
   UniqueFd epoll_;
   UniqueFd wake_;
@@ -74,6 +83,9 @@ class Loop {
   std::multimap<Clock::time_point, Timer> timers_;
   std::unordered_map<TimerId, Clock::time_point> timer_times_;
   std::map<uint64_t, std::shared_ptr<std::function<bool()>>> prepares_;
+  Memory memory_;
+  int32_t spin_credit_ = 0;
+  std::array<epoll_event, 128> events_;
   std::mutex posted_lock_;
   std::vector<std::function<void()>> posted_;  // under posted_lock_
 };

@@ -70,12 +70,14 @@ Result<void> Streams::start() {
   shared::publish(self_);
   set_ = segment_.at<shared::Set>(offset);
   uses_.resize(1);  // index 0 stays unused, so that a watch is never 0
-  prepare_id_ = loop_.add_prepare([this] { return prepare(); });
+  prepare_id_ = loop_.add_prepare([this] { return serve_marked(); });
+  loop_.watch_memory({[this] { return shared::any_marked(*set_); }, [this] { return arm(); }});
   return {};
 }
 
 Streams::~Streams() {
   if (prepare_id_) loop_.remove_prepare(prepare_id_);
+  loop_.watch_memory({});
   for (Use& use : uses_) {
     if (!use.socket) continue;
     loop_.remove_fd(use.placeholder.get());
@@ -169,8 +171,8 @@ void Streams::free_run(shared::Offset run) {
   shared::free_intent(self_);
 }
 
-// Runs before every wait: serves what is marked, then says to ringers that the node is about to sleep.
-bool Streams::prepare() {
+// Serves what is marked.
+bool Streams::serve_marked() {
   set_->armed.fetch_and(~1u);
   bool worked = false;
   shared::harvest(*set_, [&](uint32_t index) {
@@ -179,7 +181,11 @@ bool Streams::prepare() {
     if (index < uses_.size() && uses_[index].user) uses_[index].user->look();
     return true;
   });
-  if (worked) return true;
+  return worked;
+}
+
+// From here on ringers wake us.
+bool Streams::arm() {
   shared::arm(*set_);
   shared::full_fence();
   return shared::any_marked(*set_);

@@ -67,7 +67,8 @@ class Streams {
   };
   Streams(Loop& loop, shared::Segment segment) : loop_(loop), segment_(segment) {}
   Result<void> start();
-  bool prepare();
+  bool serve_marked();
+  bool arm();
   void on_bell(uint32_t index, uint32_t events);
   static uint64_t key(const shared::Socket& socket, uint32_t side) { return socket.offset | side; }
 
