@@ -1,5 +1,6 @@
 // The rendezvous of programs, from the node's side: abstract AF_UNIX names (shared/names.cc).
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -55,8 +56,9 @@ Result<UniqueFd> listen_at(const shared::Name& name) {
   return fd;
 }
 
+// The listener may be a pod's own, which is blocking if the program wants it so: asked first. Nobody else accepts here.
 std::optional<Accepted> accept_at(int listener, shared::Segment segment) {
-  for (;;) {
+  for (pollfd waiting{listener, POLLIN, 0}; ::poll(&waiting, 1, 0) == 1;) {
     sockaddr_un peer{};
     socklen_t length = sizeof peer;
     UniqueFd fd(::accept4(listener, reinterpret_cast<sockaddr*>(&peer), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -71,6 +73,7 @@ std::optional<Accepted> accept_at(int listener, shared::Segment segment) {
     accepted.placeholder = std::move(fd);
     return accepted;
   }
+  return std::nullopt;
 }
 
 }  // namespace godwit

@@ -274,7 +274,9 @@ Result<void> move_once(Pod& pod, const MoveOptions& options) {
   target.join();
   if (!done) return done;
   EXPECT_TRUE(arrived) << arrived.error().message();
-  if (arrived) EXPECT_EQ(*arrived, "extra of the caller");
+  if (arrived) {
+    EXPECT_EQ(*arrived, "extra of the caller");
+  }
   if (options.figures) {
     options.figures->target = target_figures;
     options.figures->blackout_ms = std::chrono::duration<double, std::milli>(resumed - frozen).count();

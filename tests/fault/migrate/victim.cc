@@ -220,8 +220,7 @@ void signals(Progress& progress) {
       REQUIRE(pthread_sigqueue(pthread_self(), SIGRTMIN + 1, value) == 0);
       sum += (uint64_t)(n + i), ++count;
     }
-    for (volatile int spin = 0; spin < 20'000; ++spin) {
-    }
+    for (volatile int spin = 0; spin < 20'000;) spin = spin + 1;
     REQUIRE(pthread_sigmask(SIG_UNBLOCK, &set, nullptr) == 0);
     REQUIRE(handled_sum == sum && handled_count == count);
     ++progress;

@@ -3,11 +3,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "harness.hh"
 #include "migrate/adopt.hh"
@@ -111,15 +113,18 @@ TEST(Wrapped, GoesOnAfterItsEngineDiedWithTheSectionsParked) {
 }
 
 TEST(Unprivileged, UserMovesAProgram) {
-  if (::geteuid() != 0) GTEST_SKIP() << "every test is unprivileged";
+  char folder[] = "/tmp/godwit-victim-XXXXXX";  // the build may be in a folder of root's
+  ASSERT_NE(::mkdtemp(folder), nullptr);
+  ASSERT_EQ(::chmod(folder, 0755), 0);
+  std::string victim = std::string(folder) + "/victim";
+  std::filesystem::copy_file(victim_path(), victim);
   pid_t child = ::fork();
   if (child == 0) {
-    GODWIT_CHECK(::setresgid(65534, 65534, 65534) == 0 && ::setresuid(65534, 65534, 65534) == 0);
+    if (::geteuid() == 0) GODWIT_CHECK(::setresgid(65534, 65534, 65534) == 0 && ::setresuid(65534, 65534, 65534) == 0);
     ::prctl(PR_SET_DUMPABLE, 1);
-    if (::access(victim_path().c_str(), X_OK)) ::_exit(77);
     bool good = true;
     {
-      Pod pod({victim_path(), "counter", "pipes", "clocks", "polling"});
+      Pod pod({victim, "counter", "pipes", "clocks", "polling"});
       good = good && pod.lines("round");
       for (int i = 0; i < 5 && good; ++i) {
         MoveOptions options;
@@ -133,7 +138,7 @@ TEST(Unprivileged, UserMovesAProgram) {
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "the build is not readable for others";
+  std::filesystem::remove_all(folder);
   EXPECT_EQ(status, 0);
 }
 

@@ -394,7 +394,7 @@ TEST_F(SourceTest, AWriterKilledBeforeItsRingIsRungForByTheReaper) {
   while (socket.ends[1].net_armed.load() == 0) std::this_thread::yield();
   pid_t child = fork();
   if (child == 0) {
-    Thread self = test_.join();
+    [[maybe_unused]] Thread self = test_.join();
     put_silently(socket, 0, "last words");
     kill(getpid(), SIGKILL);
   }
