@@ -8,7 +8,8 @@ target_link_libraries(migrate_victim Threads::Threads)
 add_executable(migrate_wrapped_victim fault/migrate/wrapped_victim.cc)
 target_link_libraries(migrate_wrapped_victim Threads::Threads)
 
-add_executable(migrate_unit_tests unit/migrate/image_test.cc unit/migrate/maps_test.cc unit/migrate/fault_test.cc)
+add_executable(migrate_unit_tests unit/migrate/image_test.cc unit/migrate/maps_test.cc unit/migrate/fault_test.cc
+                                   unit/migrate/processor_test.cc)
 target_link_libraries(migrate_unit_tests godwit_engine rapidcheck rapidcheck_gtest GTest::gtest_main)
 
 add_executable(migrate_tests fault/migrate/harness.cc fault/migrate/move_test.cc fault/migrate/crash_test.cc
