@@ -11,9 +11,12 @@ from load import RedisUnderLoad  # noqa: E402
 
 
 def kill_node(host):
-    """SIGKILL, by the PID that the home tells, in the host's own namespace."""
+    """SIGKILL, by the PID that the home tells, in the host's own namespace. Returns when the process is gone."""
     with open(os.path.join(host.home, "node.pid")) as f:
-        host.run("kill", "-KILL", f.read().strip())
+        pid = f.read().strip()
+    host.run("kill", "-KILL", pid)
+    while host.run("kill", "-0", pid, check=False).returncode == 0:
+        pass
 
 
 def restart_node(hosts, host):
