@@ -191,6 +191,7 @@ Result<void> Copy::make_descriptor(const Descriptor& d) {
       ControlPiece piece = index < image_.pieces.size() ? image_.pieces[index] : ControlPiece{};
       auto fd = host_.placeholder(d.number, descriptor_role(d.control), index, piece);
       if (!fd) return fd.error();
+      if (::fcntl(fd->get(), F_SETFL, d.flags & O_NONBLOCK)) return errno_error("set a placeholder's flags");
       auto there = give(fd->get());
       return there ? install(*there, d) : there.error();
     }

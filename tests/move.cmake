@@ -17,6 +17,7 @@ foreach(way one both cut)
 endforeach()
 move_test(refusal 300 refusal_test.py)
 move_test(evacuate 120 evacuate_test.py)
+move_test(blocking 120 blocking_test.py)
 set_tests_properties(move.redis move.redis_100_moves PROPERTIES TIMEOUT 300)
 set_tests_properties(${move_tests} PROPERTIES ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}" LABELS e2e RUN_SERIAL TRUE)
 
