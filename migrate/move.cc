@@ -37,8 +37,11 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
   const PodEntry* pod = node_.directory().pod_named(name);
   if (!pod) return reply.fail(make_error(std::errc::no_such_process, "there is no pod " + name + "; see godwit ps"));
   if (!node_.directory().host(target))
-    return reply.fail(make_error(std::errc::no_such_device_or_address, "there is no host " + target));
+    return reply.fail(make_error(std::errc::no_such_device_or_address, "there is no host " + target + "; see godwit hosts"));
   if (pod->host != node_.host_name()) {  // ask its own host
+    const HostEntry* host = node_.directory().host(pod->host);
+    if (!host || !host->present)
+      return reply.fail(make_error(std::errc::host_unreachable, "no node runs on " + pod->host + "; start it there"));
     Packer forward;
     forward.add(params);
     return node_.call(pod->host, "pod.move", forward.take(), [reply](Answer answer) {

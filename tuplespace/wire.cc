@@ -62,10 +62,27 @@ Packer& Packer::array(size_t size) { GODWIT_PACK(pack_array(static_cast<uint32_t
 Packer& Packer::map(size_t size) { GODWIT_PACK(pack_map(static_cast<uint32_t>(size))); }
 Packer& Packer::add(bool value) { GODWIT_PACK(pack(value)); }
 Packer& Packer::add(std::nullptr_t) { GODWIT_PACK(pack_nil()); }
-Packer& Packer::add(const msgpack::object& value) { GODWIT_PACK(pack(value)); }
+Packer& Packer::add_plain(const msgpack::object& value) { GODWIT_PACK(pack(value)); }
 Packer& Packer::add_signed(int64_t value) { GODWIT_PACK(pack(value)); }
 Packer& Packer::add_unsigned(uint64_t value) { GODWIT_PACK(pack(value)); }
 #undef GODWIT_PACK
+
+// By hand, because of the numbers within: see below.
+Packer& Packer::add(const msgpack::object& value) {
+  switch (value.type) {
+    case msgpack::type::FLOAT32:
+    case msgpack::type::FLOAT64: return add(value.via.f64);
+    case msgpack::type::ARRAY:
+      array(value.via.array.size);
+      for (const auto& element : value.via.array) add(element);
+      return *this;
+    case msgpack::type::MAP:
+      map(value.via.map.size);
+      for (const auto& pair : value.via.map) add(pair.key).add(pair.val);
+      return *this;
+    default: return add_plain(value);
+  }
+}
 
 // By hand: msgpack-c writes 1.0 as the integer 1.
 Packer& Packer::add(double value) {

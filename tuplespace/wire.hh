@@ -67,6 +67,7 @@ class Packer {
   const Packed& bytes() const { return out_; }
 
  private:
+  Packer& add_plain(const msgpack::object& value);
   Packer& add_signed(int64_t value);
   Packer& add_unsigned(uint64_t value);
   Packed out_;

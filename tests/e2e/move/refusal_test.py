@@ -34,6 +34,7 @@ class Refusals(unittest.TestCase):
             self.refused(hosts.a, ABSENT, "no host c", "move", "redis", "c")
             self.refused(hosts.a, REFUSED, "already", "move", "redis", "a")
             self.refused(hosts.a, USAGE, "", "move", "redis")
+            self.assertEqual(hosts.b.godwit("move", "redis", "b", "--dry-run").stdout, "redis can move from a to b\n")
             hosts.b.run("fallocate", "-l", self.free_bytes(hosts.b), "/dev/shm/filler")
             self.refused(hosts.a, REFUSED, "make room in /dev/shm", "move", "redis", "b")
             hosts.b.run("rm", "/dev/shm/filler")
