@@ -25,12 +25,19 @@ struct Found {
 
 Error not_here() { return make_error(std::errc::no_such_process, "the pod is not on this host"); }
 
+// A conversation whose answers are waited for as long as a move can bear.
+Result<UniqueFd> connect_supervisor(const std::string& directory) {
+  auto channel = connect_control(directory);
+  if (!channel) return channel.error();
+  timeval patience{2, 0};
+  ::setsockopt(channel->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  return std::move(*channel);
+}
+
 Result<Found> find_supervisor(const Home& home, uint64_t pod) {
   for (const std::string& name : home.pod_folders()) {
-    auto channel = connect_control(home.file("pods/" + name));
+    auto channel = connect_supervisor(home.file("pods/" + name));
     if (!channel) continue;
-    timeval patience{2, 0};
-    ::setsockopt(channel->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     auto facts = ask_facts(channel->get());
     if (facts && facts->number("pod") == pod) return Found{std::move(*channel), std::move(*facts)};
   }
@@ -38,10 +45,8 @@ Result<Found> find_supervisor(const Home& home, uint64_t pod) {
 }
 
 Result<std::string> converse(const std::string& directory, FrameKind kind, const std::string& payload, FrameKind expected) {
-  auto channel = connect_control(directory);
+  auto channel = connect_supervisor(directory);
   if (!channel) return channel.error();
-  timeval patience{2, 0};
-  ::setsockopt(channel->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   if (auto sent = send_frame(channel->get(), kind, payload); !sent) return sent.error();
   auto answer = receive_frame(channel->get());
   if (!answer) return answer.error();

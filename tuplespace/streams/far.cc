@@ -40,7 +40,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   Far(FarConnections& all, Socket& socket, uint32_t side, bool open)
       : all_(all), socket_(socket), connection_(socket.id), side_(side), open_(open) {}
   ~Far() override {
-    if (!host_.empty()) carrier().forget(*this);
+    leave_carrier();
     all_.streams_.detach(socket_, side_);
     all_.context_.forget(socket_, side_);
   }
@@ -53,7 +53,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   bool start() {
     auto route = all_.context_.route(absent().pod);
     if (!route) return false;
-    if (!host_.empty()) carrier().forget(*this);
+    leave_carrier();
     // An earlier node died before it had given up an end whose pod has come to this host: nobody to talk to, and
     // the move's settling will remove us.
     host_ = route->host == all_.context_.self() ? "" : route->host;
@@ -111,7 +111,7 @@ class FarConnections::Far final : public EndUser, public FrameSource {
       // The other end's pod has moved, and its new host is quicker than the directory's news.
       absent().epoch = header.from_epoch;
       if (host_ != from) {
-        if (!host_.empty()) carrier().forget(*this);
+        leave_carrier();
         host_ = from;
         introduce();
       }
@@ -140,6 +140,9 @@ class FarConnections::Far final : public EndUser, public FrameSource {
   shared::End& local() { return socket_.ends[1 - side_]; }
   shared::End& absent() { return socket_.ends[side_]; }
   Carrier& carrier() { return all_.context_.carrier(host_); }
+  void leave_carrier() {
+    if (!host_.empty()) carrier().forget(*this);
+  }
   // Also for those who look at the segment: from here on the bytes are tuples of this host.
   void set_sent(uint64_t offset) {
     sent_ = offset;

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from hosts import Hosts, build_directory  # noqa: E402
 from load import RedisUnderLoad  # noqa: E402
-from node_test import kill_node, restart_node  # noqa: E402
+from node_test import kill_node, node_pid, restart_node  # noqa: E402
 
 PATIENCE = 30  # s, for the nodes to settle
 CUT = 3  # s without the link: longer than the nodes wait for each other
@@ -34,8 +34,7 @@ def points():
 
 def node_state(host):
     """The state of /proc/PID/stat, e.g. T for stopped; None if there is no such process."""
-    with open(os.path.join(host.home, "node.pid")) as f:
-        stat = host.run("cat", f"/proc/{f.read().strip()}/stat", check=False)
+    stat = host.run("cat", f"/proc/{node_pid(host)}/stat", check=False)
     return stat.stdout.rsplit(")", 1)[-1].split()[0] if stat.returncode == 0 else None
 
 
@@ -51,8 +50,7 @@ def start_nodes(hosts, faults):
 def cut_link(hosts, victim):
     """The victim stands at its fault point; it goes on without the link, and finds it again later."""
     hosts.b.run("ip", "link", "set", "eth1", "down")
-    with open(os.path.join(victim.home, "node.pid")) as f:
-        victim.run("kill", "-CONT", f.read().strip())
+    victim.run("kill", "-CONT", node_pid(victim))
     time.sleep(CUT)
     hosts.b.run("ip", "link", "set", "eth1", "up")
 

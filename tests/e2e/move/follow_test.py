@@ -9,7 +9,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../demos/support"))
 from hosts import Hosts, build_directory  # noqa: E402
-from node_test import kill_node, restart_node  # noqa: E402
+from node_test import kill_node, restart_node, wait_for_death  # noqa: E402
 
 GODWIT = os.path.join(build_directory(), "godwit")
 PATIENCE = 60
@@ -55,12 +55,6 @@ for number in range(int(sys.argv[1])): sys.stdout.write("%09d\\n" % number)
 sys.stdout.flush()
 sys.stdin.read()
 """
-
-
-def wait_for_death(host):
-    """Of the host's node, by the fault that it was given."""
-    with open(os.path.join(host.home, "node.pid")) as f:
-        host.run("tail", "--sleep-interval", "0.01", "--follow", "--pid", f.read().strip(), "/dev/null")
 
 
 def numbers(count):

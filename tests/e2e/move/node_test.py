@@ -10,13 +10,20 @@ from hosts import Hosts  # noqa: E402
 from load import RedisUnderLoad  # noqa: E402
 
 
-def kill_node(host):
-    """SIGKILL, by the PID that the home tells, in the host's own namespace. Returns when the process is gone."""
+def node_pid(host):
+    """As the home tells it, in the host's own namespace."""
     with open(os.path.join(host.home, "node.pid")) as f:
-        pid = f.read().strip()
-    host.run("kill", "-KILL", pid)
-    while host.run("kill", "-0", pid, check=False).returncode == 0:
-        pass
+        return f.read().strip()
+
+
+def wait_for_death(host):
+    host.run("tail", "--sleep-interval", "0.01", "--follow", "--pid", node_pid(host), "/dev/null")
+
+
+def kill_node(host):
+    """By SIGKILL. Returns when the process is gone."""
+    host.run("kill", "-KILL", node_pid(host))
+    wait_for_death(host)
 
 
 def restart_node(hosts, host):
