@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tuplespace/nested.hh"
+
 namespace godwit {
 
 std::string_view type_name(Type type) {
@@ -56,6 +58,13 @@ FieldView FieldView::of(const Tuple& value) {
   view.tuple = &value;
   return view;
 }
+FieldView FieldView::encoded(std::string_view value) {
+  FieldView view;
+  view.type = Type::kTuple;
+  view.tuple = nullptr;
+  view.text = value;
+  return view;
+}
 FieldView FieldView::of(const Field& field) {
   switch (field.type()) {
     case Type::kNil: return {};
@@ -79,10 +88,8 @@ bool equal(const FieldView& a, const FieldView& b) {
     case Type::kString:
     case Type::kBytes: return a.text == b.text;
     case Type::kTuple:
-      return std::equal(a.tuple->fields().begin(), a.tuple->fields().end(), b.tuple->fields().begin(),
-                        b.tuple->fields().end(), [](const Field& x, const Field& y) {
-                          return equal(FieldView::of(x), FieldView::of(y));
-                        });
+      auto x = nested_fields(a), y = nested_fields(b);
+      return std::equal(x.begin(), x.end(), y.begin(), y.end(), equal);
   }
   return false;
 }
@@ -115,7 +122,7 @@ struct Matcher {
                        [this](const Field& value) { return equal(FieldView::of(value), field); });
   }
   bool operator()(const Template& nested) const {
-    return field.type == Type::kTuple && match(nested, *field.tuple);
+    return field.type == Type::kTuple && match(nested, nested_fields(field));
   }
 };
 

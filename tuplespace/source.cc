@@ -2,24 +2,13 @@
 
 #include <algorithm>
 
+#include "tuplespace/nested.hh"
+
 namespace godwit {
 namespace {
 
 bool match_any(std::span<const Template> wanted, TupleView tuple) {
   return std::any_of(wanted.begin(), wanted.end(), [&](const Template& one) { return match(one, tuple); });
-}
-
-Field copy(const FieldView& view) {
-  switch (view.type) {
-    case Type::kNil: return Nil{};
-    case Type::kBool: return view.boolean;
-    case Type::kInt: return view.integer;
-    case Type::kFloat: return view.real;
-    case Type::kString: return view.text;
-    case Type::kBytes: return Bytes{std::string(view.text)};
-    case Type::kTuple: return *view.tuple;
-  }
-  return {};
 }
 
 }  // namespace

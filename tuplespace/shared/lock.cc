@@ -19,8 +19,7 @@ Slot& slot_of(const Segment& segment, uint32_t owner) {
 }
 
 // One try. When it fails, `v` and `n` say what to wait for; n == 0: try again at once.
-bool try_lock(Thread& self, LockName name, futex_waitv* v, uint32_t* n) {
-  std::atomic<uint32_t>& word = self.segment.header().locks[name].word;
+bool try_lock(Thread& self, std::atomic<uint32_t>& word, Heir heir, futex_waitv* v, uint32_t* n) {
   uint32_t mine = self.owner(), seen = 0;
   *n = 0;
   if (word.compare_exchange_strong(seen, mine, std::memory_order_acquire)) return true;
@@ -32,10 +31,8 @@ bool try_lock(Thread& self, LockName name, futex_waitv* v, uint32_t* n) {
   std::atomic<uint32_t>& alive = owner.alive_word();
   uint32_t life = alive.fetch_or(FUTEX_WAITERS) | FUTEX_WAITERS;
   if (life & FUTEX_OWNER_DIED) {
-    if (name == kRecovery) {  // a leaf: what it guards is idempotent, so it is simply taken over
-      return word.compare_exchange_strong(seen, mine | kLockWaiters);
-    }
-    release_dead(self, seen & ~kLockWaiters);
+    if (!heir) return word.compare_exchange_strong(seen, mine | kLockWaiters);
+    heir(self, seen & ~kLockWaiters);
     return false;
   }
   v[0] = futex_waitv{seen, reinterpret_cast<uintptr_t>(&word), FUTEX_32, 0};
@@ -46,12 +43,12 @@ bool try_lock(Thread& self, LockName name, futex_waitv* v, uint32_t* n) {
 
 }  // namespace
 
-void lock(Thread& self, LockName name) {
+void lock(Thread& self, Lock& lock, Heir heir) {
   for (int spin = 0;;) {
     self.enter();
     futex_waitv v[2];
     uint32_t n;
-    if (try_lock(self, name, v, &n)) return;
+    if (try_lock(self, lock.word, heir, v, &n)) return;
     bool nested = *self.inside > 1;  // recovery: already in a section, and the lock is a leaf
     self.leave();
     if (spin++ < 100 || nested) {
@@ -63,11 +60,16 @@ void lock(Thread& self, LockName name) {
   }
 }
 
-void unlock(Thread& self, LockName name) {
+void unlock(Thread& self, Lock& lock) {
   compiler_barrier();
-  std::atomic<uint32_t>& word = self.segment.header().locks[name].word;
-  if (word.exchange(0, std::memory_order_release) & kLockWaiters) wake_one(word);
+  if (lock.word.exchange(0, std::memory_order_release) & kLockWaiters) wake_one(lock.word);
   self.leave();
 }
+
+// kRecovery is a leaf, and what it guards is idempotent: it is simply taken over.
+void lock(Thread& self, LockName name) {
+  lock(self, self.segment.header().locks[name], name == kRecovery ? nullptr : Heir(release_dead));
+}
+void unlock(Thread& self, LockName name) { unlock(self, self.segment.header().locks[name]); }
 
 }  // namespace godwit::shared

@@ -8,7 +8,6 @@
 #include "tuplespace/shared/futex.hh"
 
 namespace godwit::shared {
-namespace {
 
 void roll_back(const Segment& segment, Slot& slot) {
   while (slot.undo_count) {
@@ -25,53 +24,49 @@ void roll_back(const Segment& segment, Slot& slot) {
   }
 }
 
-void reap_slot(Thread& self, uint32_t member, uint32_t index) {
-  Slot& slot = self.segment.area_of(member)->slots[index];
-  if (slot.state.load() != SlotState::kLive || !slot.dead()) return;
-  release_dead(self, member << 10 | index);
-  if (slot.intent) free_intent(self, slot);
-  wake_watchers(self.segment);  // what the dead thread published last it may not have rung for
-  slot.generation++;
-  slot.alive_word().store(0);
-  compiler_barrier();
-  slot.state.store(SlotState::kFree);
+void free_lock_of(uint32_t owner, Lock& lock) {
+  uint32_t seen = lock.word.load();
+  while ((seen & ~kLockWaiters) == owner && !lock.word.compare_exchange_weak(seen, 0)) {
+  }
+  if ((seen & ~kLockWaiters) == owner) wake_all(lock.word);
 }
 
-}  // namespace
+void release_dead(Thread& self, uint32_t owner) { release_dead(self, owner, nullptr); }
 
-void release_dead(Thread& self, uint32_t owner) {
+void release_dead(Thread& self, uint32_t owner, void (*more)(Thread& self, uint32_t owner)) {
   lock(self, kRecovery);
   Header& header = self.segment.header();
   Slot& slot = self.segment.area_of(owner >> 10)->slots[owner & 1023];
   if (slot.dead()) {
     roll_back(self.segment, slot);
-    for (uint32_t name = 0; name < kRecovery; ++name) {
-      std::atomic<uint32_t>& word = header.locks[name].word;
-      uint32_t seen = word.load();
-      while ((seen & ~kLockWaiters) == owner && !word.compare_exchange_weak(seen, 0)) {
-      }
-      if ((seen & ~kLockWaiters) == owner) wake_all(word);
-    }
+    for (uint32_t name = 0; name < kRecovery; ++name) free_lock_of(owner, header.locks[name]);
+    if (more) more(self, owner);
     wake_all(slot.alive_word());
   }
+  unlock(self, kRecovery);
+}
+
+void reap_slot(Thread& self, uint32_t member, uint32_t index) {
+  Slot& slot = self.segment.area_of(member)->slots[index];
+  release_dead(self, member << 10 | index);
+  if (slot.intent) free_intent(self, slot);
+  wake_watchers(self.segment);  // what the dead thread published last it may not have rung for
+  lock(self, kRecovery);        // nobody is about to free locks of this owner, who may soon be another thread
+  slot.generation++;
+  slot.alive_word().store(0);
+  compiler_barrier();
+  slot.state.store(SlotState::kFree);
   unlock(self, kRecovery);
 }
 
 uint32_t reap(Thread& self) {
   uint32_t reaped = 0;
   lock(self, kReaper);
-  Header& header = self.segment.header();
-  for (uint32_t m = 0; m < kMembers; ++m) {
-    if (header.members[m].kind == MemberKind::kFree) continue;
-    Area* area = self.segment.area_of(m);
-    for (uint32_t i = 1; i < area->slot_count.load(); ++i) {
-      Slot& slot = area->slots[i];
-      if (slot.state.load() == SlotState::kLive && slot.dead()) {
-        reap_slot(self, m, i);
-        ++reaped;
-      }
-    }
-  }
+  for_each_dead(self.segment, [&](uint32_t member, uint32_t index, Slot& slot) {
+    if (slot.bench) return;
+    reap_slot(self, member, index);
+    ++reaped;
+  });
   unlock(self, kReaper);
   return reaped;
 }

@@ -10,16 +10,13 @@
 namespace godwit::shared {
 
 inline constexpr uint64_t kSegmentMagic = 0x544e454d47455347;  // "GSEGMENT"
-inline constexpr uint32_t kSegmentVersion = 1;
+inline constexpr uint32_t kSegmentVersion = 2;
 inline constexpr uint64_t kDefaultSegmentSize = 16ull << 30;  // sparse
 inline constexpr uint64_t kSegmentReach = 64ull << 30;        // address space that a wrapped program sets aside
 
 /// A lock of the whole segment; the word is the owner, and a bit that says that somebody waits.
-/// Order: kReaper < kDirectory < kAllocator < kRecovery.
-struct alignas(64) Lock {
-  std::atomic<uint32_t> word;
-};
-enum LockName : uint32_t { kReaper, kDirectory, kAllocator, kRecovery, kLocks };
+/// Order: kReaper < kDirectory < those of spaces (store/) < kBlocks < kAllocator < kRecovery.
+enum LockName : uint32_t { kReaper, kDirectory, kBlocks, kAllocator, kRecovery, kLocks };
 
 enum class MemberKind : uint32_t { kFree = 0, kHost = 1, kPod = 2 };
 
@@ -31,7 +28,10 @@ struct Member {
 };
 
 enum class RunState : uint32_t { kNever = 0, kUsed = 1, kFree = 2 };
-enum class RunKind : uint32_t { kNone = 0, kArea = 1, kSocket = 2, kSet = 3 };
+enum class RunKind : uint32_t {
+  kNone = 0, kArea = 1, kSocket = 2, kSet = 3,
+  kBlocks = 4, kTuple = 5, kTable = 6, kRoot = 7, kBench = 8,  // of spaces (store/)
+};
 
 /// One entry per chunk; meaningful for the first chunk of a run.
 struct Chunk {
@@ -56,6 +56,15 @@ struct Listener {
   Offset socket;    // kLocal: its piece
 };
 
+inline constexpr uint32_t kSpaces = 256;        // of one host
+inline constexpr uint32_t kBlockClasses = 48;  // sizes of small blocks
+
+/// Small blocks of one size: the chunks that are cut into them (store/blocks.hh). kBlocks held.
+struct BlockClass {
+  uint32_t partial;        // first chunk with a free block
+  uint32_t partial_count;
+};
+
 inline constexpr uint32_t kFreeLists = 64;  // runs of 1..63 chunks have a list each; longer ones share list 0
 
 struct alignas(kPage) Header {
@@ -78,6 +87,8 @@ struct alignas(kPage) Header {
   std::atomic<uint32_t> net_tickets;
   std::atomic<uint32_t> net_armed;       // ticket of a watcher that waits for connections; 0: none
   Lock locks[kLocks];
+  BlockClass block_classes[kBlockClasses];
+  Offset spaces[kSpaces];  // their roots (store/layout.hh); once made they stay
   Member members[kMembers];  // members[0]: the host itself; its area serves node, commands and supervisors
   std::atomic<uint32_t> listener_limit;
   Listener listeners[kListeners];

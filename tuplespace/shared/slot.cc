@@ -41,6 +41,7 @@ int claim_slot(Thread& self, Area* area) {
   Slot& slot = area->slots[index];
   slot.undo_count = 0;
   slot.intent = 0;
+  slot.bench = 0;
   lock_alive(slot);
   self.area = area;
   self.slot = &slot;

@@ -22,6 +22,11 @@ struct UndoEntry {
 
 inline constexpr uint32_t kUndoEntries = 240;
 
+/// The word is the owner, and a bit that says that somebody waits.
+struct alignas(64) Lock {
+  std::atomic<uint32_t> word;
+};
+
 enum class SlotState : uint32_t { kFree = 0, kClaimed = 1, kLive = 2 };
 
 struct alignas(kPage) Slot {
@@ -31,6 +36,7 @@ struct alignas(kPage) Slot {
   alignas(64) uint32_t undo_count;
   uint32_t unused;
   Offset intent;  // a run that this thread took from the allocator or is giving back, and nobody else has
+  Offset bench;   // what it has in hand of spaces (store/layout.hh); a slot that has one is reaped by who knows spaces
   alignas(64) UndoEntry undo[kUndoEntries];
 
   std::atomic<uint32_t>& alive_word() {

@@ -69,7 +69,13 @@ void release_slot(Thread& self);
 
 // --- locks of the whole segment (inside a section) ---------------------------------------------
 
+/// Frees what a dead owner holds, this lock among it. Null: the lock is simply taken over.
+using Heir = void (*)(Thread& self, uint32_t owner);
+
 /// Takes the lock, recovering what a dead owner left. Enters a section that unlock() leaves.
+/// The thread has nothing in its undo log, unless the lock is kRecovery.
+void lock(Thread& self, Lock& lock, Heir heir);
+void unlock(Thread& self, Lock& lock);
 void lock(Thread& self, LockName name);
 void unlock(Thread& self, LockName name);
 
@@ -110,6 +116,7 @@ inline void commit(Thread& self) {
 // --- recovery ----------------------------------------------------------------------------------
 
 /// Reaps every dead slot of every member: undoes, unlocks, gives back. returns how many.
+/// Slots that have a bench are left to whoever knows spaces.
 uint32_t reap(Thread& self);
 
 }  // namespace godwit::shared

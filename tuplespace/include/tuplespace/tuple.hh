@@ -70,7 +70,8 @@ class Field {
   std::variant<Nil, bool, int64_t, double, std::string, Bytes, Tuple> value_;  // in Type's order
 };
 
-/// A field borrowed. Trivially copyable; strings and bytes share `text`.
+/// A field borrowed. Trivially copyable; strings and bytes share `text`. A nested tuple is a Tuple, or, when `tuple` is
+/// null, the encoding in `text` (store/encoding.hh).
 struct FieldView {
   Type type = Type::kNil;
   union {
@@ -87,6 +88,7 @@ struct FieldView {
   static FieldView string(std::string_view value);
   static FieldView bytes(std::string_view value);
   static FieldView of(const Tuple& value);
+  static FieldView encoded(std::string_view value);
   static FieldView of(const Field& field);
 };
 

@@ -1,0 +1,283 @@
+// A space by itself: what matches, in which order, who is served, and what happens when it is full.
+#include <sys/wait.h>
+
+#include <thread>
+
+#include "tests/support/space.hh"
+#include "tuplespace/store/blocks.hh"
+
+namespace godwit::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+class StoreTest : public ::testing::Test {
+ protected:
+  TestSegment test{256ull << 20};
+  Store space = Store::open(test.segment(), store::kDefaultSpace).value();
+
+  store::Desk& desk() { return **store::Desk::of(test.segment()); }
+  void until_waiting(uint32_t waiters) {
+    while (store::list_spaces(desk())[0].waiters != waiters) std::this_thread::yield();
+  }
+};
+
+TEST_F(StoreTest, WhatWasPutIsTakenOnce) {
+  out(space, "(\"task\", 42, 3.5, true, nil, b\"\\x00\\xff\", (\"nested\", 1))");
+  EXPECT_EQ(count(space, "(?, ?, ?, ?, ?, ?, ?)"), 1u);
+  EXPECT_EQ(inp(space, "(\"task\", ?int, ?float, ?bool, ?, ?bytes, ?tuple)"),
+            "(\"task\", 42, 3.5, true, nil, b\"\\x00\\xff\", (\"nested\", 1))");
+  EXPECT_EQ(inp(space, "(\"task\", ?, ?, ?, ?, ?, ?)"), "absent");
+}
+
+TEST_F(StoreTest, TheOldestMatchIsTakenWhateverTheTemplate) {
+  for (int i = 0; i < 100; ++i) out(space, Tuple{"k" + std::to_string(i % 7), i, i % 3 ? Field(1.5) : Field("s")});
+  EXPECT_EQ(rdp(space, "(?string, ?int, ?)"), "(\"k0\", 0, \"s\")");
+  EXPECT_EQ(rdp(space, "(?, ?, ?float)"), "(\"k1\", 1, 1.5)");
+  EXPECT_EQ(rdp(space, "(\"k3\", ?, ?)"), "(\"k3\", 3, \"s\")");
+  EXPECT_EQ(rdp(space, "(?, 50..60, ?)"), "(\"k1\", 50, 1.5)");
+  EXPECT_EQ(rdp(space, "(\"k\"*, {98, 99}, ?)"), "(\"k0\", 98, 1.5)");
+  EXPECT_EQ(inp(space, "(\"k0\", ?, ?)"), "(\"k0\", 0, \"s\")");
+  EXPECT_EQ(inp(space, "(\"k0\", ?, ?)"), "(\"k0\", 7, 1.5)");
+}
+
+TEST_F(StoreTest, TypesAreExact) {
+  out(space, "(1)");
+  out(space, "(\"a\")");
+  out(space, "(-0.0)");
+  EXPECT_EQ(rdp(space, "(1.0)"), "absent");
+  EXPECT_EQ(rdp(space, "(b\"a\")"), "absent");
+  EXPECT_EQ(rdp(space, "(0.0)"), "(-0.0)");
+  EXPECT_EQ(rdp(space, "(nan)"), "absent");
+  EXPECT_EQ(rdp(space, "(1, ?)"), "absent");
+}
+
+TEST_F(StoreTest, TheEmptyTupleIsATuple) {
+  EXPECT_EQ(rdp(space, "()"), "absent");
+  out(space, "()");
+  EXPECT_EQ(inp(space, "()"), "()");
+}
+
+TEST_F(StoreTest, IndexesFollowManyTuples) {
+  for (int i = 0; i < 20000; ++i) out(space, Tuple{"k", i, std::to_string(i)});
+  for (int i = 19999; i >= 0; i -= 3) {
+    Template exact{"k", i, Formal{Type::kString}}, second{Formal{Type::kString}, i, AnyFormal{}},
+        third{AnyFormal{}, AnyFormal{}, std::to_string(i)};
+    const Template& wanted = i % 3 == 0 ? exact : i % 2 ? second : third;
+    auto tuple = get(space, &Store::in, AnyOf({wanted}));
+    ASSERT_TRUE(tuple && *(*tuple)[1].get<int64_t>() == i) << i;
+  }
+  EXPECT_EQ(count(space, "(?, ?, ?)"), 20000u - 6667u);
+  while (inp(space, "(?, ?int, ?)") != "absent") {
+  }
+  EXPECT_EQ(count(space, "(?, ?, ?)"), 0u);
+}
+
+TEST_F(StoreTest, MemoryComesBack) {
+  store::flush_all(desk(), *desk().bench);
+  uint64_t before = test.segment().header().used_chunks;
+  for (int i = 0; i < 5000; ++i) out(space, Tuple{i, std::string(static_cast<size_t>(i) * 7, 'x')});
+  for (int i = 0; i < 40; ++i) ASSERT_EQ(inp(space, "(" + std::to_string(4900 + i) + ", ?)").size(), static_cast<size_t>((4900 + i) * 7 + 10));
+  while (inp(space, "(?int, ?)") != "absent") {
+  }
+  store::flush_all(desk(), *desk().bench);
+  // What one class keeps is one chunk, and a stripe keeps the first part of its table.
+  EXPECT_LE(test.segment().header().used_chunks, before + store::kClassLimit);
+}
+
+TEST_F(StoreTest, LargeTuplesComeBackWhole) {
+  std::string payload(100 << 20, 'x');
+  for (size_t i = 0; i < payload.size(); i += 4093) payload[i] = static_cast<char>(i);
+  ASSERT_TRUE(put(space, Tuple{"large", Bytes{payload}}).has_value());
+  auto read = get(space, &Store::rd, AnyOf("(\"large\", ?bytes)"));
+  ASSERT_TRUE(read && (*read)[1].get<Bytes>()->data == payload);
+  auto taken = get(space, &Store::in, AnyOf("(\"large\", ?bytes)"));
+  ASSERT_TRUE(taken && (*taken)[1].get<Bytes>()->data == payload);
+}
+
+TEST_F(StoreTest, AFullSegmentIsAnErrorAndHarmsNobody) {
+  std::string payload(1 << 20, 'x');
+  int done = 0;
+  while (put(space, Tuple{"big", done, payload}).has_value()) ++done;
+  EXPECT_GT(done, 100);
+  auto refused = put(space, Tuple{"big", 0, payload});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, std::errc::no_space_on_device);
+  for (int i = 0; i < done; ++i) ASSERT_NE(inp(space, "(\"big\", ?, ?)"), "absent");
+  EXPECT_TRUE(put(space, Tuple{"big", 0, payload}).has_value());
+}
+
+TEST_F(StoreTest, ABlockedInIsGivenWhatComes) {
+  for (const char* wanted : {"(\"a\", ?int)", "(\"a\", 5)", "(?string, 5)", "(?, ?)", "(\"a\"*, 1..9)", "(\"a\", {4, 5})"}) {
+    std::string taken;
+    std::thread taker([&] { taken = in(space, wanted); });
+    until_waiting(1);
+    out(space, "(\"b\", 50)");
+    EXPECT_EQ(inp(space, "(\"b\", 50)"), std::string(wanted) == "(?, ?)" ? "absent" : "(\"b\", 50)");
+    out(space, "(\"a\", 5)");
+    taker.join();
+    EXPECT_EQ(taken, std::string(wanted) == "(?, ?)" ? "(\"b\", 50)" : "(\"a\", 5)") << wanted;
+    EXPECT_EQ(inp(space, "(\"a\", 5)"), std::string(wanted) == "(?, ?)" ? "(\"a\", 5)" : "absent");
+  }
+}
+
+TEST_F(StoreTest, AllBlockedRdsAreServedAndThenTheInThatWaitedLongest) {
+  std::atomic<int> read = 0;
+  std::vector<std::thread> threads;
+  std::string first, second;
+  for (int i = 0; i < 50; ++i)
+    threads.emplace_back([&, i] { read += rd(space, i % 2 ? "(\"x\", ?int)" : "(?, ?int)") == "(\"x\", 1)"; });
+  until_waiting(50);
+  std::thread one([&] { first = in(space, "(?string, ?int)"); });
+  until_waiting(51);
+  std::thread two([&] { second = in(space, "(\"x\", ?int)"); });
+  until_waiting(52);
+  out(space, "(\"x\", 1)");
+  for (auto& thread : threads) thread.join();
+  one.join();
+  EXPECT_EQ(read, 50);
+  EXPECT_EQ(first, "(\"x\", 1)");
+  out(space, "(\"x\", 2)");
+  two.join();
+  EXPECT_EQ(second, "(\"x\", 2)");
+  EXPECT_EQ(count(space, "(?, ?)"), 0u);
+}
+
+TEST_F(StoreTest, AWaitIsOverAtItsDeadlineOrWhenStopped) {
+  store::Wait soon{std::chrono::steady_clock::now() + 20ms, {}};
+  EXPECT_EQ(got(space, &Store::in, "(\"never\")", &soon), "absent");
+  std::stop_source stop;
+  std::thread stopper([&] {
+    until_waiting(1);
+    stop.request_stop();
+  });
+  store::Wait wait{kForever, stop.get_token()};
+  auto done = space.in(AnyOf("(?, \"never\")").wanted(), &wait, [](TupleView) { return true; });
+  stopper.join();
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code, std::errc::operation_canceled);
+  EXPECT_EQ(store::list_spaces(desk())[0].waiters, 0u);
+}
+
+TEST_F(StoreTest, WhatIsNotReceivedGoesBackToItsPlace) {
+  out(space, "(\"a\", 1)");
+  out(space, "(\"a\", 2)");
+  auto done = space.in(AnyOf("(\"a\", ?)").wanted(), nullptr, [](TupleView) { return false; });
+  EXPECT_TRUE(done && !*done);
+  EXPECT_EQ(inp(space, "(\"a\", ?)"), "(\"a\", 1)");
+}
+
+TEST_F(StoreTest, SpacesAreCreatedListedAndDropped) {
+  auto other = Store::create(test.segment(), "other", {}).value();
+  EXPECT_EQ(Store::create(test.segment(), "other", {}).error().code, std::errc::file_exists);
+  EXPECT_EQ(Store::open(test.segment(), "absent").error().code, std::errc::no_such_file_or_directory);
+  EXPECT_EQ(Store::create(test.segment(), "with blank", {}).error().code, std::errc::invalid_argument);
+  out(other, "(1)");
+  EXPECT_EQ(inp(space, "(1)"), "absent");
+  EXPECT_EQ(store::list_spaces(desk()).size(), 2u);
+  std::thread waiter([&] {
+    store::Wait wait;
+    auto done = other.in(AnyOf("(2)").wanted(), &wait, [](TupleView) { return true; });
+    EXPECT_EQ(done.error().code, std::errc::identifier_removed);
+  });
+  while (store::list_spaces(desk())[1].waiters != 1) std::this_thread::yield();
+  EXPECT_TRUE(store::drop_space(desk(), "other").has_value());
+  waiter.join();
+  EXPECT_EQ(put(other, Tuple{1}).error().code, std::errc::identifier_removed);
+  auto again = Store::create(test.segment(), "other", {}).value();
+  EXPECT_EQ(inp(again, "(1)"), "absent");
+}
+
+TEST_F(StoreTest, ACapacityRefusesOrBlocksAsTheSpaceWasMade) {
+  auto refusing = Store::create(test.segment(), "refusing", {4096, false}).value();
+  int done = 0;
+  while (put(refusing, Tuple{done, std::string(500, 'x')}).has_value()) ++done;
+  EXPECT_GE(done, 4);
+  EXPECT_LE(done, 8);
+  auto blocking = Store::create(test.segment(), "blocking", {4096, true}).value();
+  for (int i = 0; i < done; ++i) out(blocking, Tuple{i, std::string(500, 'x')});
+  Tuple last{done, std::string(500, 'x')};
+  store::Wait soon{std::chrono::steady_clock::now() + 20ms, {}};
+  EXPECT_EQ(blocking.out(views_of(last), &soon).error().code, std::errc::timed_out);
+  std::thread writer([&] {
+    store::Wait wait;
+    EXPECT_TRUE(blocking.out(views_of(last), &wait).has_value());
+  });
+  EXPECT_EQ(inp(blocking, "(0, ?)").substr(0, 3), "(0,");
+  writer.join();
+  EXPECT_EQ(count(blocking, "(?int, ?)"), static_cast<uint64_t>(done));
+}
+
+TEST_F(StoreTest, CollectMovesAndCopyCollectCopiesInOrder) {
+  auto to = Store::create(test.segment(), "to", {}).value();
+  for (int i = 0; i < 100; ++i) out(space, Tuple{i % 2 ? "odd" : "even", i});
+  EXPECT_EQ(space.copy_collect(to, AnyOf("(?, 0..9)").wanted()).value(), 10u);
+  EXPECT_EQ(count(space, "(?, ?)"), 100u);
+  EXPECT_EQ(space.collect(to, AnyOf("(\"odd\", ?)").wanted()).value(), 50u);
+  EXPECT_EQ(count(space, "(?, ?)"), 50u);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(*(*get(to, &Store::in, AnyOf("(?, ?)")))[1].get<int64_t>(), i);
+  for (int i = 1; i < 100; i += 2) EXPECT_EQ(*(*get(to, &Store::in, AnyOf("(?, ?)")))[1].get<int64_t>(), i);
+}
+
+TEST_F(StoreTest, ACollectedTupleServesWhoWaitsThere) {
+  auto to = Store::create(test.segment(), "to", {}).value();
+  std::string taken;
+  std::thread taker([&] { taken = in(to, "(?, 1)"); });
+  while (store::list_spaces(desk())[1].waiters != 1) std::this_thread::yield();
+  out(space, "(\"a\", 1)");
+  EXPECT_EQ(space.collect(to, AnyOf("(?, ?)").wanted()).value(), 1u);
+  taker.join();
+  EXPECT_EQ(taken, "(\"a\", 1)");
+}
+
+TEST_F(StoreTest, AChildOfForkIsAMemberOfItsOwn) {
+  out(space, "(\"parent\")");
+  pid_t child = fork();
+  if (child == 0) {
+    out(space, "(\"child\")");
+    _exit(inp(space, "(\"parent\")") == "(\"parent\")" ? 0 : 1);
+  }
+  int status;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(inp(space, "(\"child\")"), "(\"child\")");
+  EXPECT_EQ(inp(space, "(\"parent\")"), "absent");
+  EXPECT_EQ(store::reap(desk()), 1u);
+}
+
+TEST_F(StoreTest, WhoDiesWithATupleInHandGivesItBackToItsPlace) {
+  for (int i = 0; i < 3; ++i) out(space, Tuple{"a", i});
+  pid_t child = fork();
+  if (child == 0) {
+    (void)space.in(AnyOf("(\"a\", 1)").wanted(), nullptr, [](TupleView) -> bool { _exit(0); });
+    _exit(1);
+  }
+  int status;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(count(space, "(\"a\", ?)"), 2u);
+  EXPECT_EQ(store::reap(desk()), 1u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(*(*get(space, &Store::in, AnyOf("(\"a\", ?)")))[1].get<int64_t>(), i);
+}
+
+TEST_F(StoreTest, ADamagedSpaceIsClosedAndTheOthersGoOn) {
+  auto other = Store::create(test.segment(), "other", {}).value();
+  out(other, "(1)");
+  out(space, "(1)");
+  store::Root& root = store::root_of(desk(), 0);
+  for (auto& stripe : root.stripes)
+    for (store::Ref& list : stripe.shapes)
+      if (list) desk().at<store::Shape>(list).oldest = 0xfffffff0;
+  auto done = space.in(AnyOf("(?int)").wanted(), nullptr, [](TupleView) { return true; });
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code.value(), EUCLEAN);
+  EXPECT_EQ(put(space, Tuple{1}).error().code.value(), EUCLEAN);
+  EXPECT_EQ(inp(other, "(1)"), "(1)");
+  EXPECT_TRUE(store::drop_space(desk(), "default").has_value());
+  auto anew = Store::open(test.segment(), "default").value();
+  out(anew, "(2)");
+  EXPECT_EQ(inp(anew, "(2)"), "(2)");
+}
+
+}  // namespace
+}  // namespace godwit::testing

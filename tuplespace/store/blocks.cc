@@ -1,0 +1,251 @@
+#include "tuplespace/store/blocks.hh"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "tuplespace/shared/allocator.hh"
+
+namespace godwit::store {
+namespace {
+
+using namespace shared;
+
+constexpr uint32_t kHead = 64;              // of a chunk of blocks; bytes
+constexpr uint32_t kCacheBytes = 32 << 10;  // what a cache of one class keeps at most: it pins chunks
+
+// The head of a chunk that is cut into blocks. kBlocks held.
+struct BlockChunk {
+  uint32_t next, previous;  // chunks of the class with a free block
+  uint32_t size_class;
+  uint32_t capacity;
+  uint32_t free;
+  Ref first_free;
+  uint32_t fresh;           // blocks from here on were never used
+  uint32_t listed;
+};
+
+constexpr auto kSizes = [] {
+  std::array<uint32_t, kBlockClasses> sizes{};
+  uint32_t n = 0;
+  for (uint32_t size = 32; size <= 8192; size += size < 128 ? 16 : std::max(16u, std::bit_floor(size) / 4)) sizes[n++] = size;
+  for (uint32_t parts : {6, 5, 4, 3, 2, 1}) sizes[n++] = (65536 - kHead) / parts / kUnit * kUnit;
+  return sizes;
+}();
+constexpr uint32_t kClasses = std::find(kSizes.begin(), kSizes.end(), 0u) - kSizes.begin();
+static_assert(kClasses < kBlockClasses && kClasses < kClassLimit && kSizes[kClasses - 1] == kLargestBlock);
+
+constexpr auto kClassOf = [] {  // by size in units
+  std::array<uint8_t, kLargestBlock / kUnit + 1> table{};
+  for (uint32_t units = 0, c = 0; units < table.size(); ++units) {
+    while (kSizes[c] < units * kUnit) ++c;
+    table[units] = static_cast<uint8_t>(c);
+  }
+  return table;
+}();
+
+uint32_t batch_of(uint32_t c) { return std::clamp(kCacheBytes / 2 / kSizes[c], 1u, 32u); }
+
+Ref& next_of(Desk& desk, Ref block) { return desk.at<Ref>(block); }
+
+BlockChunk& chunk_at(Desk& desk, uint32_t chunk) { return desk.at<BlockChunk>(chunk * (kChunk / kUnit)); }
+uint32_t chunk_of(Ref block) { return block / (kChunk / kUnit); }
+
+// All below, to refill(): kBlocks held, within a transaction.
+
+void list(Desk& desk, uint32_t chunk) {
+  BlockChunk& c = chunk_at(desk, chunk);
+  BlockClass& of = desk.header().block_classes[c.size_class];
+  desk.set(&c.previous, 0u);
+  desk.set(&c.next, of.partial);
+  if (of.partial) desk.set(&chunk_at(desk, of.partial).previous, chunk);
+  desk.set(&of.partial, chunk);
+  desk.set(&of.partial_count, of.partial_count + 1);
+  desk.set(&c.listed, 1u);
+}
+
+void unlist(Desk& desk, uint32_t chunk) {
+  BlockChunk& c = chunk_at(desk, chunk);
+  BlockClass& of = desk.header().block_classes[c.size_class];
+  if (c.previous) desk.set(&chunk_at(desk, c.previous).next, c.next);
+  else desk.set(&of.partial, c.next);
+  if (c.next) desk.set(&chunk_at(desk, c.next).previous, c.previous);
+  desk.set(&of.partial_count, of.partial_count - 1);
+  desk.set(&c.listed, 0u);
+}
+
+// A new chunk for the class, listed. Begins and ends without a transaction.
+bool add_chunk(Desk& desk, uint32_t size_class) {
+  Offset run;
+  if (allocate(desk.self, kChunk, RunKind::kBlocks, 0, &run) != 0) return false;
+  if (reserve(desk.self.segment.at<char>(run), kChunk) != 0) {
+    free_intent(desk.self);
+    return false;
+  }
+  uint32_t chunk = static_cast<uint32_t>(run / kChunk), capacity = (kChunk - kHead) / kSizes[size_class];
+  chunk_at(desk, chunk) = BlockChunk{0, 0, size_class, capacity, capacity, 0, 0, 0};
+  list(desk, chunk);
+  desk.set(&desk.slot().intent, Offset{0});
+  desk.commit();
+  return true;
+}
+
+// Moves one run of free blocks of the first chunk into the cache.
+void draw(Desk& desk, Cache& cache, uint32_t size_class, uint32_t want) {
+  uint32_t chunk = desk.header().block_classes[size_class].partial, got = 0;
+  BlockChunk& c = chunk_at(desk, chunk);
+  Ref first = 0, last = 0;
+  if (c.first_free) {
+    first = last = c.first_free;
+    for (got = 1; got < want && next_of(desk, last); ++got) last = next_of(desk, last);
+    desk.set(&c.first_free, next_of(desk, last));
+    desk.set(&next_of(desk, last), cache.head);
+  } else {
+    got = std::min(want, c.capacity - c.fresh);
+    Ref base = chunk * (kChunk / kUnit) + kHead / kUnit;
+    for (uint32_t i = 0; i < got; ++i, first = last) {  // nobody knows these yet: no undo
+      last = base + (c.fresh + i) * (kSizes[size_class] / kUnit);
+      next_of(desk, last) = i ? first : cache.head;
+    }
+    desk.set(&c.fresh, c.fresh + got);
+  }
+  desk.set(&c.free, c.free - got);
+  if (c.free == 0) unlist(desk, chunk);
+  desk.set(&cache.head, first);
+  desk.set(&cache.count, cache.count + got);
+  desk.commit();
+}
+
+bool refill(Desk& desk, uint32_t size_class) {
+  lock(desk.self, kBlocks);
+  bool there = desk.header().block_classes[size_class].partial || add_chunk(desk, size_class);
+  if (there) draw(desk, desk.bench->caches[size_class], size_class, batch_of(size_class));
+  unlock(desk.self, kBlocks);
+  return there;
+}
+
+// Moves one block from the cache back to its chunk. returns the chunk's run if that is empty now and nobody's any more.
+bool put_back(Desk& desk, Cache& cache) {
+  Ref block = cache.head;
+  uint32_t chunk = chunk_of(block);
+  BlockChunk& c = chunk_at(desk, chunk);
+  desk.set(&cache.head, next_of(desk, block));
+  desk.set(&cache.count, cache.count - 1);
+  desk.set(&next_of(desk, block), c.first_free);
+  desk.set(&c.first_free, block);
+  desk.set(&c.free, c.free + 1);
+  if (!c.listed) list(desk, chunk);
+  bool whole = c.free == c.capacity && desk.header().block_classes[c.size_class].partial_count > 1;
+  if (whole) {
+    unlist(desk, chunk);
+    desk.set(&desk.slot().intent, Offset{chunk} * kChunk);
+  }
+  desk.commit();
+  return whole;
+}
+
+void flush(Desk& desk, Cache& cache, uint32_t keep) {
+  while (cache.head && cache.count > keep) {
+    lock(desk.self, kBlocks);
+    bool whole = false;
+    while (!whole && cache.head && cache.count > keep) whole = put_back(desk, cache);
+    unlock(desk.self, kBlocks);
+    if (whole) free_intent(desk.self);
+  }
+}
+
+bool is_run(Desk& desk, Ref ref) { return desk.self.segment.chunks()[chunk_of(ref)].kind != RunKind::kBlocks; }
+
+void free_run(Desk& desk, Bench& bench, uint32_t hand) {
+  desk.set(&desk.slot().intent, Offset{bench.in_hand[hand]} * kUnit);
+  desk.set(&bench.in_hand[hand], Ref{0});
+  desk.commit();
+  free_intent(desk.self);
+}
+
+Ref take_run(Desk& desk, Hand hand, uint64_t bytes, RunKind kind) {
+  Offset run;
+  if (allocate(desk.self, bytes, kind, 0, &run) != 0) return 0;
+  if (reserve(desk.self.segment.at<char>(run), bytes) != 0) {
+    free_intent(desk.self);
+    return 0;
+  }
+  Ref ref = static_cast<Ref>(run / kUnit);
+  desk.set(&desk.bench->in_hand[hand], ref);
+  desk.set(&desk.slot().intent, Offset{0});
+  desk.commit();
+  return ref;
+}
+
+}  // namespace
+
+uint8_t class_for(uint64_t bytes) { return bytes <= kLargestBlock ? kClassOf[(bytes + kUnit - 1) / kUnit] : kRun; }
+uint64_t block_size(uint8_t size_class) { return kSizes[size_class]; }
+
+uint64_t memory_of(Desk& desk, Ref ref, uint8_t size_class) {
+  return size_class == kRun ? desk.self.segment.chunks()[chunk_of(ref)].length * kChunk : kSizes[size_class];
+}
+
+Ref take(Desk& desk, Hand hand, uint64_t bytes, RunKind run_kind) {
+  uint8_t size_class = class_for(bytes);
+  if (size_class == kRun) return take_run(desk, hand, bytes, run_kind);
+  Cache& cache = desk.bench->caches[size_class];
+  if (!cache.head && !refill(desk, size_class)) return 0;
+  Ref block = cache.head;
+  Ref next = next_of(desk, block);
+  *static_cast<volatile Ref*>(&desk.bench->in_hand[hand]) = block;
+  compiler_barrier();
+  *static_cast<volatile Ref*>(&cache.head) = next;
+  compiler_barrier();
+  cache.count--;
+  return block;
+}
+
+void give(Desk& desk, Hand hand) {
+  Bench& bench = *desk.bench;
+  Ref block = bench.in_hand[hand];
+  if (!block) return;
+  if (is_run(desk, block)) return free_run(desk, bench, hand);
+  uint32_t size_class = chunk_at(desk, chunk_of(block)).size_class;
+  if (size_class >= kClasses) throw Damaged();
+  Cache& cache = bench.caches[size_class];
+  next_of(desk, block) = cache.head;
+  compiler_barrier();
+  *static_cast<volatile Ref*>(&cache.head) = block;
+  compiler_barrier();
+  cache.count++;
+  *static_cast<volatile Ref*>(&bench.in_hand[hand]) = 0;
+  compiler_barrier();
+  if (cache.count > 2 * batch_of(size_class)) flush(desk, cache, batch_of(size_class));
+}
+
+void flush_all(Desk& desk, Bench& bench) {
+  for (uint32_t c = 0; c < kClasses; ++c) {
+    // A death may have left the count behind the list.
+    bench.caches[c].count = ~0u;
+    flush(desk, bench.caches[c], 0);
+    bench.caches[c].count = 0;
+  }
+}
+
+void give_dead(Desk& desk, Bench& dead) {
+  for (uint32_t hand : {kFirstHand, kSecondHand}) {
+    Ref block = dead.in_hand[hand];
+    if (!block) continue;
+    if (is_run(desk, block)) {
+      free_run(desk, dead, hand);
+      continue;
+    }
+    Cache& cache = dead.caches[chunk_at(desk, chunk_of(block)).size_class];
+    if (cache.head != block) {
+      next_of(desk, block) = cache.head;
+      compiler_barrier();
+      cache.head = block;
+    }
+    compiler_barrier();
+    dead.in_hand[hand] = 0;
+  }
+  flush_all(desk, dead);
+}
+
+}  // namespace godwit::store

@@ -1,0 +1,38 @@
+// Small blocks: 64 KiB chunks, each cut into blocks of one size; a cache of free ones on every bench.
+//
+// A block is in its chunk's list, in a cache, in somebody's hand (Bench::in_hand), or used. pop: in_hand = b, then
+// head = b.next; push: b.next = head, head = b, in_hand = 0. So after a death, what is in hand belongs to the cache if
+// it is its head, and else to nobody. Tuples that are too large for a block have a run of chunks.
+#pragma once
+#include "tuplespace/store/desk.hh"
+
+namespace godwit::store {
+
+/// Classes: four sizes to the doubling, then whole parts of a chunk.
+inline constexpr uint32_t kLargestBlock = 65472;
+
+/// The class whose blocks hold `bytes`; kRun: none does.
+uint8_t class_for(uint64_t bytes);
+uint64_t block_size(uint8_t size_class);
+
+enum Hand : uint32_t { kFirstHand = 0, kSecondHand = 1 };
+
+/// Takes a block or a run of at least `bytes` into that hand, which is empty. Its pages are there.
+/// returns 0 when the segment, or /dev/shm, is full.
+Ref take(Desk& desk, Hand hand, uint64_t bytes, shared::RunKind run_kind = shared::RunKind::kTuple);
+/// Gives back what is in that hand.
+void give(Desk& desk, Hand hand);
+/// The same for the bench of a dead thread, and empties its caches. kReaper held, no other lock.
+void give_dead(Desk& desk, Bench& dead);
+/// Empties the caches.
+void flush_all(Desk& desk, Bench& bench);
+
+/// Bytes of memory that the block or run at `ref` takes.
+uint64_t memory_of(Desk& desk, Ref ref, uint8_t size_class);
+
+/// What the hand holds has been shown to others, within a transaction.
+inline void put_down(Desk& desk, Hand hand) { desk.set(&desk.bench->in_hand[hand], Ref{0}); }
+/// What nobody else can reach any more is to be given back.
+inline void pick_up(Desk& desk, Hand hand, Ref ref) { desk.set(&desk.bench->in_hand[hand], ref); }
+
+}  // namespace godwit::store

@@ -1,0 +1,117 @@
+#include "tuplespace/store/desk.hh"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/shared/recovery.hh"
+#include "tuplespace/store/blocks.hh"
+
+namespace godwit::store {
+namespace {
+
+using namespace shared;
+
+std::atomic<uint64_t> forks = 0;
+void note_fork() { forks.fetch_add(1); }
+
+// A thread's desks, one a segment. What a forking thread had is its own and not the child's, who forgets it.
+struct Desks {
+  std::vector<std::unique_ptr<Desk>> all;
+  uint64_t made_after_forks = 0;
+};
+
+// Of a dead owner, under kRecovery.
+void release_spaces(Thread& self, uint32_t owner) {
+  const Segment& segment = self.segment;
+  Slot& slot = segment.area_of(owner >> 10)->slots[owner & 1023];
+  if (!slot.bench) return;
+  Bench& bench = *segment.at<Bench>(slot.bench);
+  for (uint32_t number : bench.spaces_in_hand) {
+    if (number == 0 || number > kSpaces || !segment.header().spaces[number - 1]) continue;
+    Root& root = *segment.at<Root>(segment.header().spaces[number - 1]);
+    free_lock_of(owner, root.wild_lock);
+    for (Stripe& stripe : root.stripes) free_lock_of(owner, stripe.lock);
+  }
+  // It may have answered them and not come to wake them. Who was not answered sees that and sleeps again.
+  for (uint32_t i = 0; i < bench.wake_count && i < kWakes; ++i) {
+    Slot& other = segment.area_of(bench.wakes[i] >> 10)->slots[bench.wakes[i] & 1023];
+    if (!other.bench) continue;
+    std::atomic<uint32_t>& state = segment.at<Bench>(other.bench)->state;
+    state.fetch_and(~kWaits);
+    wake_one(state);
+  }
+}
+
+}  // namespace
+
+void release_dead(Thread& self, uint32_t owner) { shared::release_dead(self, owner, release_spaces); }
+
+Result<Desk*> Desk::of(const Segment& segment) {
+  static thread_local Desks desks;
+  if (desks.made_after_forks != forks.load(std::memory_order_relaxed)) {
+    for (auto& desk : desks.all) desk->self.slot = nullptr;
+    desks.all.clear();
+    desks.made_after_forks = forks;
+  }
+  for (auto& desk : desks.all)
+    if (desk->self.segment.base() == segment.base()) return desk.get();
+  static const int registered = pthread_atfork(nullptr, nullptr, note_fork);
+  (void)registered;
+  std::unique_ptr<Desk> desk(new Desk);
+  if (int e = desk->join(segment); e == -EUSERS)
+    return make_error(std::errc::too_many_files_open_in_system, "as many threads as a host can have use its spaces; end some");
+  else if (e)
+    return make_error(std::errc::no_space_on_device, "the segment is full; take tuples, drop spaces or make room in /dev/shm");
+  desks.all.push_back(std::move(desk));
+  return desks.all.back().get();
+}
+
+int Desk::join(const Segment& segment) {
+  self.segment = segment;
+  low_ = uint64_t{segment.header().first_chunk} * (kChunk / kUnit);
+  if (int e = claim_slot(self, segment.area_of(0))) return e;
+  Offset run;
+  if (int e = allocate(self, sizeof(Bench), RunKind::kBench, 0, &run)) return e;
+  Bench* made = segment.at<Bench>(run);
+  if (reserve(made, sizeof *made) != 0) {
+    free_intent(self);
+    return -ENOSPC;
+  }
+  std::memset(static_cast<void*>(made), 0, sizeof *made);
+  made->pid = static_cast<uint32_t>(getpid());
+  made->spin_credit = 4;
+  set(&slot().bench, run);
+  set(&slot().intent, Offset{0});
+  commit();
+  bench = made;
+  return 0;
+}
+
+Desk::~Desk() {
+  if (!self.slot) return;
+  if (bench) {
+    flush_all(*this, *bench);
+    set(&slot().intent, slot().bench);
+    set(&slot().bench, Offset{0});
+    commit();
+    free_intent(self);
+  }
+  release_slot(self);
+}
+
+Bench* Desk::bench_of(uint32_t owner) const {
+  uint32_t member = owner >> 10, index = owner & 1023;
+  if (member != 0 || index == 0 || index >= self.segment.area_of(0)->slot_count.load(std::memory_order_relaxed)) throw Damaged();
+  Offset offset = self.segment.area_of(0)->slots[index].bench;
+  return offset ? self.segment.at<Bench>(offset) : nullptr;
+}
+
+bool Desk::is_dead(uint32_t owner) const { return self.segment.area_of(owner >> 10)->slots[owner & 1023].dead(); }
+
+}  // namespace godwit::store

@@ -1,0 +1,70 @@
+// A thread at work on spaces: its standing in the segment, its bench, and how it follows references.
+#pragma once
+#include <memory>
+
+#include "tuplespace/result.hh"
+#include "tuplespace/shared/thread.hh"
+#include "tuplespace/store/layout.hh"
+
+namespace godwit::store {
+
+/// Thrown where metadata is found to be damaged, and caught by the operation, which closes the space.
+struct Damaged {};
+
+class Desk {
+ public:
+  /// The calling thread's, joining the segment at its first use. It lives as long as the thread; a child of fork gets
+  /// one of its own. errors: too_many_files_open_in_system (all slots are taken), no_space_on_device.
+  static Result<Desk*> of(const shared::Segment& segment);
+  ~Desk();
+  Desk(const Desk&) = delete;
+
+  shared::Thread self;
+  Bench* bench = nullptr;
+
+  uint32_t owner() const { return self.owner(); }
+  shared::Header& header() const { return self.segment.header(); }
+  shared::Slot& slot() const { return *self.slot; }
+
+  /// Whatever a reference says, it leads to chunks that are in use.
+  template <class T>
+  T& at(Ref ref) const {
+    if (uint64_t{ref} - low_ >= uint64_t{header().next_chunk} * (shared::kChunk / kUnit) - low_) throw Damaged();
+    return *self.segment.at<T>(uint64_t{ref} * kUnit);
+  }
+  Ref ref_of(const void* p) const { return static_cast<Ref>(self.segment.offset_of(p) / kUnit); }
+
+  template <class T>
+  void set(T* p, T v) {
+    shared::set(self, p, v);
+  }
+  void commit() { shared::commit(self); }
+
+  /// The bench of another thread of this host; null if it has none.
+  Bench* bench_of(uint32_t owner) const;
+  bool is_dead(uint32_t owner) const;
+
+  void lock(Lock& lock);
+  void unlock(Lock& lock);
+  bool holds(const Lock& lock) const { return (lock.word.load(std::memory_order_relaxed) & ~(1u << 31)) == owner(); }
+
+ private:
+  Desk() = default;
+  int join(const shared::Segment& segment);
+  uint64_t low_ = 0;
+};
+
+/// Frees the locks of spaces of a dead owner too. Idempotent. A shared::Heir.
+void release_dead(shared::Thread& self, uint32_t owner);
+
+inline void Desk::lock(Lock& lock) {
+  self.enter();
+  uint32_t none = 0;
+  if (lock.word.compare_exchange_strong(none, owner(), std::memory_order_acquire)) return;
+  self.leave();
+  shared::lock(self, lock, release_dead);
+}
+
+inline void Desk::unlock(Lock& lock) { shared::unlock(self, lock); }
+
+}  // namespace godwit::store

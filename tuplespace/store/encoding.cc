@@ -1,0 +1,315 @@
+#include "tuplespace/store/encoding.hh"
+
+#include <cstring>
+
+#include "tuplespace/codec.hh"
+#include "tuplespace/match.hh"
+#include "tuplespace/nested.hh"
+
+namespace godwit::store {
+namespace {
+
+template <class T>
+char* put(char* p, T value) {
+  std::memcpy(p, &value, sizeof value);
+  return p + sizeof value;
+}
+
+char* put_text(char* p, std::string_view text) {
+  p = put(p, static_cast<uint32_t>(text.size()));
+  std::memcpy(p, text.data(), text.size());
+  return p + text.size();
+}
+
+uint64_t value_size(const FieldView& field) {
+  switch (field.type) {
+    case Type::kNil: return 0;
+    case Type::kBool: return 1;
+    case Type::kInt:
+    case Type::kFloat: return 8;
+    case Type::kString:
+    case Type::kBytes: return 4 + field.text.size();
+    case Type::kTuple: return 4 + (field.tuple ? encoded_size(nested_fields(field)) : field.text.size());
+  }
+  return 0;
+}
+
+char* put_value(char* p, const FieldView& field) {
+  switch (field.type) {
+    case Type::kNil: return p;
+    case Type::kBool: return put(p, field.boolean);
+    case Type::kInt:
+    case Type::kFloat: return put(p, field.integer);
+    case Type::kString:
+    case Type::kBytes: return put_text(p, field.text);
+    case Type::kTuple:
+      if (!field.tuple) return put_text(p, field.text);
+      auto views = nested_fields(field);
+      return encode_to(put(p, static_cast<uint32_t>(encoded_size(views))), views);
+  }
+  return p;
+}
+
+struct Reader {
+  std::string_view rest;
+
+  template <class T>
+  bool get(T* value) {
+    if (rest.size() < sizeof *value) return false;
+    std::memcpy(value, rest.data(), sizeof *value);
+    rest.remove_prefix(sizeof *value);
+    return true;
+  }
+  bool text(std::string_view* value) {
+    uint32_t length;
+    if (!get(&length) || rest.size() < length) return false;
+    *value = rest.substr(0, length);
+    rest.remove_prefix(length);
+    return true;
+  }
+  bool value(uint8_t type, FieldView* field) {
+    field->type = static_cast<Type>(type);
+    switch (field->type) {
+      case Type::kNil: return true;
+      case Type::kBool: return get(&field->boolean);
+      case Type::kInt:
+      case Type::kFloat: return get(&field->integer);
+      case Type::kString:
+      case Type::kBytes: return text(&field->text);
+      case Type::kTuple: field->tuple = nullptr; return text(&field->text);
+    }
+    return false;
+  }
+};
+
+uint64_t mix(uint64_t a, uint64_t b) {
+  __uint128_t product = static_cast<__uint128_t>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+uint64_t hash_bytes(std::string_view bytes, uint64_t h) {
+  h ^= bytes.size() * 0x9E3779B97F4A7C15ull;
+  const char* p = bytes.data();
+  size_t n = bytes.size();
+  uint64_t word;
+  for (; n >= 8; n -= 8, p += 8) {
+    std::memcpy(&word, p, 8);
+    h = mix(h ^ word, 0xA0761D6478BD642Full);
+  }
+  word = 0;
+  std::memcpy(&word, p, n);
+  return mix(h ^ word, 0xE7037ED1A0B428DBull);
+}
+
+}  // namespace
+
+uint64_t encoded_size(TupleView fields) {
+  uint64_t size = 2 + fields.size();
+  for (const FieldView& field : fields) size += value_size(field);
+  return size;
+}
+
+char* encode_to(char* p, TupleView fields) {
+  p = put(p, static_cast<uint16_t>(fields.size()));
+  for (const FieldView& field : fields) *p++ = static_cast<char>(field.type);
+  for (const FieldView& field : fields) p = put_value(p, field);
+  return p;
+}
+
+bool Fields::read(std::string_view encoded, size_t limit) {
+  Reader reader{encoded};
+  uint16_t arity;
+  if (!reader.get(&arity) || reader.rest.size() < arity) return false;
+  const char* types = reader.rest.data();
+  reader.rest.remove_prefix(arity);
+  count_ = std::min<size_t>(arity, limit);
+  FieldView* fields = few_.data();
+  if (count_ > kFew) {
+    many_.resize(count_);
+    fields = many_.data();
+  }
+  for (uint32_t i = 0; i < count_; ++i)
+    if (!reader.value(static_cast<uint8_t>(types[i]), &fields[i])) return false;
+  return true;
+}
+
+Want want_of(const Pattern& pattern) {
+  Want want;
+  auto type_of = [](const Field& field) { return static_cast<uint8_t>(field.type()); };
+  if (auto* actual = std::get_if<Field>(&pattern.value())) {
+    want = {Want::kActual, type_of(*actual), FieldView::of(*actual), nullptr};
+  } else if (auto* formal = std::get_if<Formal>(&pattern.value())) {
+    want = {Want::kFormal, static_cast<uint8_t>(formal->type), {}, nullptr};
+  } else if (!std::holds_alternative<AnyFormal>(pattern.value())) {
+    want = {Want::kConstraint, Want::kNoType, {}, &pattern};
+    if (auto* range = std::get_if<Range>(&pattern.value())) want.type = type_of(range->low);
+    if (auto* prefix = std::get_if<Prefix>(&pattern.value())) want.type = type_of(prefix->start);
+    if (std::holds_alternative<Template>(pattern.value())) want.type = static_cast<uint8_t>(Type::kTuple);
+  }
+  return want;
+}
+
+std::vector<Want> wants_of(const Template& wanted) {
+  std::vector<Want> wants;
+  wants.reserve(wanted.arity());
+  for (const Pattern& pattern : wanted.patterns()) wants.push_back(want_of(pattern));
+  return wants;
+}
+
+bool match(Wanted wanted, TupleView tuple) {
+  if (wanted.size() != tuple.size()) return false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Want& want = wanted[i];
+    if (want.type != Want::kNoType && want.type != static_cast<uint8_t>(tuple[i].type)) return false;
+    if (want.kind == Want::kActual && !equal(want.actual, tuple[i])) return false;
+    if (want.kind == Want::kConstraint && !godwit::match(*want.constraint, tuple[i])) return false;
+  }
+  return true;
+}
+
+std::string encode_wanted(std::span<const Wanted> any_of) {
+  std::string bytes;
+  auto append = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  auto append_text = [&](std::string_view text) {
+    append(static_cast<uint32_t>(text.size()));
+    bytes += text;
+  };
+  append(static_cast<uint16_t>(any_of.size()));
+  for (Wanted wanted : any_of) {
+    append(static_cast<uint16_t>(wanted.size()));
+    for (const Want& want : wanted) append(want.kind), append(want.type);
+    for (const Want& want : wanted) {
+      if (want.kind == Want::kActual) {
+        size_t at = bytes.size();
+        bytes.resize(at + value_size(want.actual));
+        put_value(bytes.data() + at, want.actual);
+      } else if (want.kind == Want::kConstraint) {
+        append_text(encode(Template{*want.constraint}));
+      }
+    }
+  }
+  return bytes;
+}
+
+namespace {
+
+// One template, field by field: f(want, constraint in msgpack). returns false if the bytes are damaged.
+template <class F>
+bool read_template(Reader& reader, F f) {
+  uint16_t arity;
+  if (!reader.get(&arity) || reader.rest.size() < 2u * arity) return false;
+  const char* kinds = reader.rest.data();
+  reader.rest.remove_prefix(2u * arity);
+  for (uint32_t i = 0; i < arity; ++i) {
+    Want want;
+    want.kind = static_cast<Want::Kind>(kinds[2 * i]);
+    want.type = static_cast<uint8_t>(kinds[2 * i + 1]);
+    std::string_view constraint;
+    if (want.kind == Want::kActual && !reader.value(want.type, &want.actual)) return false;
+    if (want.kind == Want::kConstraint && !reader.text(&constraint)) return false;
+    f(i, arity, want, constraint);
+  }
+  if (arity == 0) f(0, 0, Want{}, std::string_view());
+  return true;
+}
+
+bool match_constraint(std::string_view packed, const FieldView& field) {
+  auto constraint = decode_template(packed);
+  return constraint && godwit::match(constraint->patterns()[0], field);
+}
+
+}  // namespace
+
+std::optional<bool> match_encoded(std::string_view any_of, TupleView tuple) {
+  Reader reader{any_of};
+  uint16_t count;
+  if (!reader.get(&count)) return std::nullopt;
+  for (uint32_t t = 0; t < count; ++t) {
+    bool matches = true;
+    bool whole = read_template(reader, [&](uint32_t i, uint32_t arity, const Want& want, std::string_view constraint) {
+      matches = matches && arity == tuple.size();
+      if (!matches || arity == 0) return;
+      if (want.kind == Want::kConstraint) matches = match_constraint(constraint, tuple[i]);
+      else matches = match(Wanted(&want, 1), tuple.subspan(i, 1));
+    });
+    if (!whole) return std::nullopt;
+    if (matches) return true;
+  }
+  return false;
+}
+
+std::vector<Template> decode_wanted(std::string_view any_of) {
+  std::vector<Template> all;
+  Reader reader{any_of};
+  uint16_t count;
+  if (!reader.get(&count)) return all;
+  for (uint32_t t = 0; t < count; ++t) {
+    Template one;
+    bool whole = read_template(reader, [&](uint32_t, uint32_t arity, const Want& want, std::string_view constraint) {
+      if (arity == 0) return;
+      if (want.kind == Want::kActual) one.add(to_tuple({&want.actual, 1})[0]);
+      else if (want.kind == Want::kFormal) one.add(Formal{static_cast<Type>(want.type)});
+      else if (want.kind == Want::kAny) one.add(AnyFormal{});
+      else if (auto pattern = decode_template(constraint)) one.add(pattern->patterns()[0]);
+    });
+    if (!whole) return all;
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+uint64_t hash(const FieldView& field, uint64_t seed) {
+  uint64_t h = mix(seed ^ static_cast<uint64_t>(field.type), 0x8EBC6AF09C88C6E3ull);
+  switch (field.type) {
+    case Type::kNil: return h;
+    case Type::kBool: return mix(h ^ field.boolean, 0x589965CC75374CC3ull);
+    case Type::kInt: return mix(h ^ static_cast<uint64_t>(field.integer), 0x589965CC75374CC3ull);
+    case Type::kFloat: {
+      double value = field.real == 0 ? 0.0 : field.real;  // -0.0 is equal to it
+      uint64_t bits;
+      std::memcpy(&bits, &value, 8);
+      return mix(h ^ bits, 0x589965CC75374CC3ull);
+    }
+    case Type::kString:
+    case Type::kBytes: return hash_bytes(field.text, h);
+    case Type::kTuple:
+      for (const FieldView& nested : nested_fields(field)) h = hash(nested, h);
+      return h;
+  }
+  return h;
+}
+
+Tuple to_tuple(TupleView fields) {
+  Tuple tuple;
+  for (const FieldView& field : fields) tuple.add(copy(field));
+  return tuple;
+}
+
+}  // namespace godwit::store
+
+namespace godwit {
+
+std::vector<FieldView> nested_fields(const FieldView& nested) {
+  std::vector<FieldView> views;
+  if (nested.tuple) {
+    for (const Field& field : nested.tuple->fields()) views.push_back(FieldView::of(field));
+  } else if (store::Fields fields; fields.read(nested.text)) {
+    views.assign(fields.view().begin(), fields.view().end());
+  }
+  return views;
+}
+
+Field copy(const FieldView& view) {
+  switch (view.type) {
+    case Type::kNil: return Nil{};
+    case Type::kBool: return view.boolean;
+    case Type::kInt: return view.integer;
+    case Type::kFloat: return view.real;
+    case Type::kString: return view.text;
+    case Type::kBytes: return Bytes{std::string(view.text)};
+    case Type::kTuple: return view.tuple ? *view.tuple : store::to_tuple(nested_fields(view));
+  }
+  return {};
+}
+
+}  // namespace godwit

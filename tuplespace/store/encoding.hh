@@ -1,0 +1,71 @@
+// Tuples and templates as the store keeps them.
+//
+//   tuple     arity u16, a type byte a field, then the values:
+//             nil nothing; bool a byte; int and float 8 bytes; string and bytes a length u32 and that many bytes;
+//             tuple a length u32 and an encoded tuple
+//   template  arity u16, a kind and a type byte a field, then of each actual its value, of each constraint a length u32
+//             and a template of that one pattern in msgpack
+// In the machine's order of bytes: it never leaves the host. Field by field, and with no room in between, so that it is
+// written and read where it lies.
+#pragma once
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tuplespace/template.hh"
+#include "tuplespace/tuple.hh"
+
+namespace godwit::store {
+
+/// Bytes that the fields take.
+uint64_t encoded_size(TupleView fields);
+/// Writes them. returns the end.
+char* encode_to(char* p, TupleView fields);
+
+/// The fields of an encoded tuple, borrowed from it.
+class Fields {
+ public:
+  /// Reads the first `limit` of them. False if the bytes are no tuple: then they are damaged.
+  [[nodiscard]] bool read(std::string_view encoded, size_t limit = ~size_t{0});
+  TupleView view() const { return {count_ > kFew ? many_.data() : few_.data(), count_}; }
+
+ private:
+  static constexpr size_t kFew = 8;
+  size_t count_ = 0;
+  std::array<FieldView, kFew> few_;
+  std::vector<FieldView> many_;
+};
+
+/// A field of a template.
+struct Want {
+  enum Kind : uint8_t { kAny, kFormal, kActual, kConstraint };
+  static constexpr uint8_t kNoType = 255;
+
+  Kind kind = kAny;
+  uint8_t type = kNoType;            // what the field's type must be, as far as it is known
+  FieldView actual;
+  const Pattern* constraint = nullptr;
+};
+using Wanted = std::span<const Want>;
+
+/// The same template, borrowed from it.
+std::vector<Want> wants_of(const Template& wanted);
+Want want_of(const Pattern& pattern);
+
+bool match(Wanted wanted, TupleView tuple);
+
+/// A list of templates for a waiter, that others match their tuples with.
+std::string encode_wanted(std::span<const Wanted> any_of);
+/// Whether any of them matches. nullopt: the bytes are damaged.
+std::optional<bool> match_encoded(std::string_view any_of, TupleView tuple);
+/// For people.
+std::vector<Template> decode_wanted(std::string_view any_of);
+
+/// Equal fields have equal hashes.
+uint64_t hash(const FieldView& field, uint64_t seed);
+
+Tuple to_tuple(TupleView fields);
+
+}  // namespace godwit::store

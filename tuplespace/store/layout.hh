@@ -1,0 +1,166 @@
+// What the general store keeps in the segment: spaces, their stripes, shapes, tuples; and the bench of each thread.
+//
+// A space has a root: a few stripes, each with a lock, the tuples whose first field hashes to it, and the waiters for
+// such tuples. A tuple stands in the queue of its shape (arity and field types), oldest first, and in the groups of
+// equal keys of at most kIndexes indexes that its shape has by then. References are in units of 16 bytes; every change
+// goes through the undo log of the thread that makes it, so that a death leaves all of it or nothing.
+#pragma once
+#include <cstddef>
+
+#include "tuplespace/shared/segment.hh"
+
+namespace godwit::store {
+
+using shared::Lock;
+using shared::Offset;
+
+/// Where something lies, in units of 16 bytes from the segment's start; 0: nothing.
+using Ref = uint32_t;
+inline constexpr uint64_t kUnit = 16;
+
+inline constexpr uint32_t kStripes = 16;
+inline constexpr uint32_t kIndexes = 3;       // of one shape
+inline constexpr uint32_t kNoField = ~0u;
+inline constexpr uint32_t kShapeLists = 32;   // of a stripe
+inline constexpr uint32_t kQueues = 64;       // of waiters, of a stripe
+inline constexpr uint32_t kTableParts = 26;   // of a stripe's hash table; the first two have kFirstPart buckets, then it doubles
+inline constexpr uint32_t kFirstPart = 64;
+inline constexpr uint32_t kNameLength = 63;
+inline constexpr uint32_t kMaxPayload = (1u << 30) + (1u << 20);  // bytes of one tuple's encoding: 1 GiB and some fields
+inline constexpr uint32_t kMaxArity = 4096;
+
+/// A tuple's place in one index. `newer` and `older` link the tuples of equal keys; of the oldest, the leader, `older`
+/// is the newest, and `chained` the next leader of its bucket.
+struct Node {
+  Ref newer, older, chained;
+  uint32_t hash;  // of shape and key; the two low bits are the index
+};
+
+struct Place {
+  uint16_t space;      // number of its root
+  uint8_t stripe;
+  uint8_t size_class;  // of its block; kRun: a run of its own
+};
+
+struct Stored {
+  uint64_t age;         // grows with every out of a stripe; taken from the processor's clock, so that stripes compare
+  uint32_t length;      // bytes of data
+  Place place;
+  Ref shape;
+  Ref newer, older;     // of its shape
+  uint32_t pins;        // readers that are copying it, and kTaken
+  Node nodes[kIndexes];
+  char data[];          // encoding.hh
+};
+static_assert(sizeof(Stored) == 32 + kIndexes * sizeof(Node));
+inline constexpr uint32_t kTaken = 1u << 31;  // whoever unpins it last frees it
+inline constexpr uint8_t kRun = 255;
+
+enum class IndexState : uint32_t { kNone = 0, kBuilding = 1, kReady = 2 };
+
+struct Index {
+  IndexState state;
+  uint32_t first, second;  // the fields that are its key; second may be kNoField
+  uint32_t unused;
+  uint64_t built;          // while building: tuples up to this age are in it
+};
+
+/// A shape that a stripe has seen.
+struct Shape {
+  Ref next;
+  uint32_t hash;
+  uint32_t arity;
+  uint32_t unused;
+  uint64_t tuples;
+  Ref oldest, newest;
+  Index indexes[kIndexes];
+  uint8_t types[];
+};
+
+/// tag: the hash of the only leader, so that most looks for another key end here; 0: look at the chain.
+struct Bucket {
+  Ref head;
+  uint32_t tag;
+};
+
+struct Queue {
+  uint32_t first, last;  // owners (slot.hh) of the waiting threads
+};
+
+struct alignas(64) Stripe {
+  Lock lock;
+  uint64_t last_age;
+  uint64_t tuples;
+  uint64_t bytes;       // of memory
+  uint32_t waiters;
+  uint32_t buckets;     // in use: linear hashing adds and takes away one at a time
+  uint32_t leaders;
+  uint32_t shape_count;
+  Ref parts[kTableParts];
+  Ref shapes[kShapeLists];
+  Queue queues[kQueues];
+};
+
+enum class RootState : uint32_t { kFree = 0, kLive = 1, kDropping = 2, kDamaged = 3, kLost = 4 };
+
+/// Of a space. Its memory stays a root's for ever, so that who comes late finds a lock there and then `generation`.
+struct Root {
+  std::atomic<RootState> state;
+  uint32_t number;
+  std::atomic<uint32_t> generation;  // grows with every drop
+  uint32_t stripe_count;             // 1 for a space with a capacity, which is then exact
+  uint64_t born;                     // tuples older than this belonged to a dropped space
+  uint64_t capacity;                 // bytes of memory; 0: as the segment has
+  uint32_t blocks_when_full;         // out waits for room instead of failing
+  std::atomic<uint32_t> room;        // futex word: grows when room was made that somebody waits for
+  std::atomic<uint32_t> room_wanted;
+  std::atomic<uint32_t> arrivals;    // futex word: grows when a tuple has come and somebody watches
+  std::atomic<uint32_t> arrivals_wanted;
+  uint32_t wild_waiters;             // in wild; changed under its lock, from 0 only under all stripes' locks
+  Queue wild;                        // waiters that a tuple of any stripe may match
+  Lock wild_lock;                    // after all stripes' locks
+  char name[kNameLength + 1];
+  Stripe stripes[kStripes];
+};
+
+enum class Waiting : uint32_t { kNo = 0, kInStripe = 1, kWild = 2 };
+enum class Verb : uint32_t { kRd = 0, kIn = 1 };
+
+inline constexpr uint32_t kWakes = 20;
+inline constexpr uint32_t kClassLimit = 48;
+
+struct Cache {
+  Ref head;  // free blocks of one class, linked by their first word
+  uint32_t count;
+};
+
+/// What a thread has in hand. Whatever stands here is given back or finished by whoever reaps the thread.
+struct Bench {
+  // The wait of this thread, written by itself, unlinked and answered by others under the lock of its queue.
+  std::atomic<uint32_t> state;  // futex word: kWaits until answered
+  Waiting waiting;
+  Verb verb;
+  uint32_t space, stripe, queue;
+  uint32_t previous, next;      // owners
+  uint64_t ticket;
+  uint32_t key;                 // hash that a tuple must have one of; 0: wild
+  Ref wanted;                   // block with the templates (encoding.hh)
+  Ref held;                     // taken, not yet delivered: goes back by its age
+  Ref pinned;                   // being read
+  // Blocks that are neither in the cache nor anywhere else.
+  Ref in_hand[2];
+  // Tuples on their way from space to space: linked by `newer`, oldest last.
+  Ref chain;
+  uint32_t chain_decided;       // they go on to chain_space; else back where they were
+  uint32_t chain_copies;        // they are copies: "back" is to be freed
+  uint32_t chain_space;
+  uint32_t spaces_in_hand[2];   // number + 1: locks of these roots may be ours
+  uint32_t pid;                 // for people
+  uint32_t wake_count;
+  uint32_t wakes[kWakes];       // owners that were answered and are to be woken
+  int32_t spin_credit;
+  Cache caches[kClassLimit];
+};
+inline constexpr uint32_t kWaits = 1, kNudged = 2;  // bits of Bench::state
+
+}  // namespace godwit::store

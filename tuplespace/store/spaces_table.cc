@@ -1,0 +1,196 @@
+#include "tuplespace/store/spaces_table.hh"
+
+#include <x86intrin.h>
+
+#include <cstring>
+
+#include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/operations.hh"
+#include "tuplespace/tuple.hh"
+
+namespace godwit::store {
+namespace {
+
+using namespace shared;
+
+Error absent(std::string_view name) {
+  return make_error(std::errc::no_such_file_or_directory,
+                    "no space named '" + std::string(name) + "'; godwit spaces lists them, --create makes one");
+}
+
+bool is_named(const Root& root, std::string_view name) { return name == root.name; }
+bool is_there(const Root& root) {
+  RootState state = root.state.load();
+  return state == RootState::kLive || state == RootState::kDamaged;
+}
+
+template <class F>
+void for_each_root(Desk& desk, F f) {
+  for (Offset offset : desk.header().spaces)
+    if (offset) f(*desk.self.segment.at<Root>(offset));
+}
+
+struct DirectoryLock {
+  Desk& desk;
+  explicit DirectoryLock(Desk& d) : desk(d) { lock(desk.self, desk.header().locks[kDirectory], store::release_dead); }
+  ~DirectoryLock() { unlock(desk.self, desk.header().locks[kDirectory]); }
+};
+
+Root* find_root(Desk& desk, std::string_view name) {
+  Root* found = nullptr;
+  for_each_root(desk, [&](Root& root) {
+    if (is_there(root) && is_named(root, name)) found = &root;
+  });
+  return found;
+}
+
+bool is_name(std::string_view name) {
+  if (name.empty() || name.size() > kNameLength || !is_utf8(name)) return false;
+  for (unsigned char c : name)
+    if (c < 0x21 || c == 0x7f) return false;
+  return true;
+}
+
+// A root that is free, or a new one; null: none is left.
+Root* free_root(Desk& desk) {
+  Root* found = nullptr;
+  for_each_root(desk, [&](Root& root) {
+    if (root.state.load() == RootState::kFree) found = &root;
+  });
+  if (found) return found;
+  uint32_t number = 0;
+  while (number < kSpaces && desk.header().spaces[number]) ++number;
+  Offset run;
+  if (number == kSpaces || allocate(desk.self, sizeof(Root), RunKind::kRoot, 0, &run) != 0) return nullptr;
+  Root* root = desk.self.segment.at<Root>(run);
+  if (reserve(root, sizeof *root) != 0) {
+    free_intent(desk.self);
+    return nullptr;
+  }
+  std::memset(static_cast<void*>(root), 0, sizeof *root);
+  root->number = number;
+  desk.set(&desk.header().spaces[number], run);
+  desk.set(&desk.slot().intent, Offset{0});
+  desk.commit();
+  return root;
+}
+
+void start(Root& root, std::string_view name, const SpaceOptions& options) {
+  std::memset(root.name, 0, sizeof root.name);
+  name.copy(root.name, kNameLength);
+  root.born = __rdtsc();
+  root.capacity = options.capacity;
+  root.blocks_when_full = options.blocks_when_full;
+  root.stripe_count = options.capacity ? 1 : kStripes;
+  root.state.store(RootState::kLive);
+}
+
+// Every wait of the space, which is locked, ends without an answer; its thread sees that the space is gone.
+void dismiss_waiters(Desk& desk, Root& root) {
+  auto dismiss = [&](const Queue& queue) {
+    while (uint32_t owner = queue.first) {
+      Bench* bench = desk.bench_of(owner);
+      if (!bench) throw Damaged();
+      unlink_waiter(desk, root, *bench);
+      desk.commit();
+      bench->state.fetch_and(~kWaits);
+      wake_one(bench->state);
+    }
+  };
+  dismiss(root.wild);
+  for (Stripe& stripe : root.stripes)
+    for (const Queue& queue : stripe.queues) dismiss(queue);
+}
+
+void empty(Desk& desk, Root& root) {
+  Locked locked(desk, root, kStripes);
+  for (Stripe& stripe : locked) {
+    for (Ref list : stripe.shapes)
+      for (Ref r = list; r; r = desk.at<Shape>(r).next)
+        while (Ref tuple = desk.at<Shape>(r).oldest) {
+          unlink(desk, stripe, tuple);
+          discard(desk, tuple);
+        }
+    clear(desk, stripe);
+  }
+  dismiss_waiters(desk, root);
+}
+
+// What is damaged cannot be walked: it keeps its memory, and its root, until the segment is made anew.
+void finish_drop(Desk& desk, Root& root) {
+  RootState after = RootState::kFree;
+  try {
+    empty(desk, root);
+  } catch (const Damaged&) {
+    after = RootState::kLost;
+  }
+  root.room.fetch_add(1);
+  wake_all(root.room);
+  root.state.store(after);
+}
+
+}  // namespace
+
+Result<Root*> open_space(Desk& desk, std::string_view name) {
+  {
+    DirectoryLock locked(desk);
+    if (Root* root = find_root(desk, name)) return root;
+  }
+  if (name != kDefaultSpace) return absent(name);
+  auto made = create_space(desk, name, {});
+  if (!made && made.error().code == std::errc::file_exists) return open_space(desk, name);
+  return made;
+}
+
+Result<Root*> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
+  if (!is_name(name))
+    return make_error(std::errc::invalid_argument, "'" + std::string(name) + "' is no name for a space; use 1 to " +
+                                                       std::to_string(kNameLength) + " bytes without blanks");
+  DirectoryLock locked(desk);
+  if (find_root(desk, name))
+    return make_error(std::errc::file_exists, "there is a space named '" + std::string(name) + "'; --drop it first");
+  Root* root = free_root(desk);
+  if (!root) return make_error(std::errc::no_space_on_device, "no room for another space; drop one");
+  start(*root, name, options);
+  return root;
+}
+
+Result<void> drop_space(Desk& desk, std::string_view name) {
+  Root* root;
+  {
+    DirectoryLock locked(desk);
+    root = find_root(desk, name);
+    if (!root) return absent(name);
+    root->generation.fetch_add(1);
+    root->state.store(RootState::kDropping);
+  }
+  finish_drop(desk, *root);
+  return {};
+}
+
+void finish_drops(Desk& desk) {
+  for_each_root(desk, [&](Root& root) {
+    if (root.state.load() == RootState::kDropping) finish_drop(desk, root);
+  });
+}
+
+std::vector<SpaceFacts> list_spaces(Desk& desk) {
+  std::vector<SpaceFacts> all;
+  DirectoryLock locked(desk);
+  for_each_root(desk, [&](Root& root) {
+    if (!is_there(root)) return;
+    SpaceFacts facts{root.name, 0, 0, root.capacity, root.wild_waiters, root.blocks_when_full != 0,
+                     root.state.load() == RootState::kDamaged};
+    for (const Stripe& stripe : root.stripes) {
+      facts.tuples += stripe.tuples;
+      facts.bytes += stripe.bytes;
+      facts.waiters += stripe.waiters;
+    }
+    all.push_back(std::move(facts));
+  });
+  return all;
+}
+
+}  // namespace godwit::store

@@ -1,0 +1,36 @@
+// The named spaces of a host.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tuplespace/store/desk.hh"
+
+namespace godwit::store {
+
+struct SpaceOptions {
+  uint64_t capacity = 0;         // bytes of memory that its tuples may take; 0: as the segment has
+  bool blocks_when_full = false; // out waits for room instead of failing
+};
+
+struct SpaceFacts {
+  std::string name;
+  uint64_t tuples, bytes, capacity;
+  uint32_t waiters;
+  bool blocks_when_full, damaged;
+};
+
+/// The space that is there without being created.
+inline constexpr std::string_view kDefaultSpace = "default";
+
+/// errors: no_such_file_or_directory.
+Result<Root*> open_space(Desk& desk, std::string_view name);
+/// errors: file_exists, invalid_argument (the name), no_space_on_device.
+Result<Root*> create_space(Desk& desk, std::string_view name, const SpaceOptions& options);
+/// Its tuples are gone, and who waits there is told. errors: no_such_file_or_directory.
+Result<void> drop_space(Desk& desk, std::string_view name);
+/// Finishes drops whose thread was killed.
+void finish_drops(Desk& desk);
+std::vector<SpaceFacts> list_spaces(Desk& desk);
+
+}  // namespace godwit::store

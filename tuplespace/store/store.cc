@@ -1,0 +1,419 @@
+#include "tuplespace/store/store.hh"
+
+#include <linux/futex.h>
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/shared/spin.hh"
+#include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/waiters.hh"
+
+namespace godwit::store {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using Clock = std::chrono::steady_clock;
+
+// A waiter looks for itself that often: so it cannot be forgotten, whoever was killed in whatever moment.
+constexpr milliseconds kTick{500};
+constexpr milliseconds kRoomTick{50};
+constexpr uint32_t kCopied = 4096;  // bytes of a tuple that a rd copies under the lock; larger ones are pinned
+
+Error full() { return make_error(std::errc::no_space_on_device, "the space is full; take tuples, or create it with more capacity"); }
+Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came in time"); }
+Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }
+Error damaged(const Root& root) {
+  return Error{std::error_code(EUCLEAN, std::generic_category()),
+               "space '" + std::string(root.name) + "' is damaged and closed; drop it and create it anew"};
+}
+
+// Sleeps until the word is not `seen`, at most until the deadline or one tick. Waking without reason is fine.
+void sleep_on(std::atomic<uint32_t>& word, uint32_t seen, Deadline deadline, nanoseconds tick) {
+  nanoseconds time = std::min<nanoseconds>(tick, deadline == kForever ? tick : deadline - Clock::now());
+  if (time.count() <= 0) return;
+  timespec t{time.count() / 1'000'000'000, time.count() % 1'000'000'000};
+  syscall(SYS_futex, &word, FUTEX_WAIT, seen, &t, nullptr, 0);
+}
+
+Error* over(const Wait& wait, std::optional<Error>& why) {
+  if (wait.stop.stop_requested()) why = stopped();
+  else if (Clock::now() >= wait.deadline) why = timed_out();
+  return why ? &*why : nullptr;
+}
+
+// The oldest match of any of the templates in locked stripes, and where.
+struct Found {
+  Ref tuple = 0;
+  Stripe* stripe = nullptr;
+};
+Found find_any(Desk& desk, const Locked& locked, std::span<const Wanted> any_of) {
+  Found found;
+  for (Stripe& stripe : locked)
+    for (Wanted wanted : any_of) {
+      Ref tuple = find(desk, stripe, wanted);
+      if (tuple && (!found.tuple || stored_at(desk, tuple).age < stored_at(desk, found.tuple).age)) found = {tuple, &stripe};
+    }
+  return found;
+}
+
+// Sleeps until the wait is answered, or over, or a tick has passed.
+void await_answer(Bench& bench, const Wait& wait) {
+  auto answered = [&] { return bench.state.load(std::memory_order_acquire) != kWaits; };
+  if (shared::spin(bench.spin_credit, answered)) return;
+  std::stop_callback nudge(wait.stop, [&] {
+    bench.state.fetch_or(kNudged);
+    shared::wake_one(bench.state);
+  });
+  uint64_t before = shared::monotonic_ns();
+  if (!answered()) sleep_on(bench.state, kWaits, wait.deadline, kTick);
+  shared::learn(bench.spin_credit, shared::monotonic_ns() - before);
+}
+
+void drop_wanted(Desk& desk) {
+  if (!desk.bench->wanted) return;
+  pick_up(desk, kFirstHand, desk.bench->wanted);
+  desk.set(&desk.bench->wanted, Ref{0});
+  desk.commit();
+  give(desk, kFirstHand);
+}
+
+// The encoded templates, in the first hand.
+bool write_wanted(Desk& desk, std::span<const Wanted> any_of) {
+  std::string bytes = encode_wanted(any_of);
+  Ref ref = take(desk, kFirstHand, sizeof(uint32_t) + bytes.size());
+  if (!ref) return false;
+  char* block = &desk.at<char>(ref);
+  uint32_t length = static_cast<uint32_t>(bytes.size());
+  std::memcpy(block, &length, sizeof length);
+  std::memcpy(block + sizeof length, bytes.data(), bytes.size());
+  return true;
+}
+
+Fields fields_of(std::string_view encoded) {
+  Fields fields;
+  if (!fields.read(encoded)) throw Damaged();
+  return fields;
+}
+Fields fields_of(const Stored& stored) { return fields_of(encoding_of(stored)); }
+
+// Shows what is held; it goes back unless it was received.
+bool hand_over_held(Desk& desk, const Store::Receive& receive) {
+  struct Back {
+    Desk& desk;
+    ~Back() {
+      while (desk.bench->held && !put_back_held(desk, *desk.bench)) shared::thread_yield();
+    }
+  } back{desk};
+  if (!receive(fields_of(stored_at(desk, desk.bench->held)).view())) return false;
+  deliver(desk);
+  return true;
+}
+
+bool show_pinned(Desk& desk, const Store::Receive& receive) {
+  struct Unpin {
+    Desk& desk;
+    ~Unpin() { unpin(desk, *desk.bench); }
+  } end{desk};
+  return receive(fields_of(stored_at(desk, desk.bench->pinned)).view());
+}
+
+// What matches any of the templates, each once, in no order.
+std::vector<Ref> matches_of(Desk& desk, Stripe& stripe, std::span<const Wanted> any_of) {
+  std::vector<Ref> all;
+  for (Wanted wanted : any_of)
+    for_each_match(desk, stripe, wanted, [&](Ref tuple, TupleView) { return all.push_back(tuple), true; });
+  if (any_of.size() > 1) {
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+  }
+  return all;
+}
+
+// Copies that were not decided on.
+void drop_chain(Desk& desk) {
+  while (Ref tuple = desk.bench->chain) {
+    desk.set(&desk.bench->chain, stored_at(desk, tuple).newer);
+    discard(desk, tuple);
+  }
+}
+
+// A new tuple in the first hand, in no space yet. False: the segment is full.
+bool write_tuple(Desk& desk, const Root& root, uint32_t stripe, TupleView tuple, uint64_t length) {
+  uint64_t bytes = sizeof(Stored) + length;
+  Ref ref = take(desk, kFirstHand, bytes);
+  if (!ref) return false;
+  Stored& stored = desk.at<Stored>(ref);
+  stored.length = static_cast<uint32_t>(length);
+  stored.place = Place{static_cast<uint16_t>(root.number), static_cast<uint8_t>(stripe), class_for(bytes)};
+  stored.pins = 0;
+  encode_to(stored.data, tuple);
+  return true;
+}
+
+}  // namespace
+
+Result<Store> Store::open(const shared::Segment& segment, std::string_view name) {
+  auto desk = Desk::of(segment);
+  if (!desk) return desk.error();
+  auto root = open_space(**desk, name);
+  if (!root) return root.error();
+  return Store(segment, *root);
+}
+
+Result<Store> Store::create(const shared::Segment& segment, std::string_view name, const SpaceOptions& options) {
+  auto desk = Desk::of(segment);
+  if (!desk) return desk.error();
+  auto root = create_space(**desk, name, options);
+  if (!root) return root.error();
+  return Store(segment, *root);
+}
+
+// Closes the space where damage is found; it costs nobody else anything.
+template <class T, class F>
+Result<T> Store::work(F f) {
+  auto desk = Desk::of(segment_);
+  if (!desk) return desk.error();
+  try {
+    return f(**desk);
+  } catch (const Damaged&) {
+    RootState live = RootState::kLive;
+    root_->state.compare_exchange_strong(live, RootState::kDamaged);
+    return damaged(*root_);
+  }
+}
+
+// With a stripe locked.
+std::optional<Error> Store::closed() const {
+  RootState state = root_->state.load();
+  if (state == RootState::kDamaged) return damaged(*root_);
+  if (root_->generation.load() == generation_ && state == RootState::kLive) return std::nullopt;
+  return make_error(std::errc::identifier_removed, "the space was dropped; open it anew");
+}
+
+Result<void> Store::out(TupleView tuple, const Wait* wait) {
+  uint64_t length = encoded_size(tuple);
+  if (length > kMaxPayload || tuple.size() > kMaxArity)
+    return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
+  return work<void>([&](Desk& desk) -> Result<void> {
+    uint32_t stripe = stripe_of(*root_, tuple);
+    for (;;) {
+      uint32_t room = root_->room.load();
+      root_->room_wanted.store(root_->blocks_when_full);
+      auto put = put_once(desk, stripe, tuple, length);
+      if (!put) return put.error();
+      if (*put) return {};
+      if (!wait || !root_->blocks_when_full) return full();
+      std::optional<Error> why;
+      if (over(*wait, why)) return *why;
+      sleep_on(root_->room, room, wait->deadline, kRoomTick);
+    }
+  });
+}
+
+// False: no room.
+Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length) {
+  if (!write_tuple(desk, *root_, number, tuple, length)) return false;
+  Ref ref = desk.bench->in_hand[kFirstHand];
+  Stored& stored = stored_at(desk, ref);
+  {
+    Locked locked(desk, *root_, number);
+    Stripe& stripe = *locked.begin();
+    auto no = closed();
+    uint64_t memory = memory_of(desk, ref, stored.place.size_class);
+    bool fits = !root_->capacity || stripe.bytes + memory <= root_->capacity;
+    Ref shape = !no && fits ? shape_for(desk, stripe, tuple) : 0;
+    if (shape) {
+      stored.age = next_age(stripe);
+      publish(desk, *root_, stripe, ref, shape, tuple, [&] { put_down(desk, kFirstHand); });
+      balance(desk, stripe);
+    } else if (no) {
+      return *no;
+    } else if (root_->capacity && memory > root_->capacity) {
+      return make_error(std::errc::message_size, "the tuple is larger than the space's capacity");
+    }
+  }
+  bool there = desk.bench->in_hand[kFirstHand] == 0;
+  give(desk, kFirstHand);
+  wake_answered(desk);
+  return there;
+}
+
+Result<bool> Store::in(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive) {
+  return get(Verb::kIn, any_of, wait, receive);
+}
+Result<bool> Store::rd(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive) {
+  return get(Verb::kRd, any_of, wait, receive);
+}
+
+Result<bool> Store::get(Verb verb, std::span<const Wanted> any_of, const Wait* wait, const Receive& receive) {
+  return work<bool>([&](Desk& desk) -> Result<bool> {
+    GODWIT_CHECK(!desk.bench->held && !desk.bench->pinned);  // receive must not use a space
+    uint32_t stripe = stripe_of(*root_, any_of);
+    uint64_t ticket = __rdtsc();
+    std::string copied;
+    for (std::optional<Error> why;;) {
+      auto seen = look(desk, verb, stripe, any_of, wait && !why ? ticket : 0, &copied);
+      if (!seen) return seen.error();
+      if (*seen && desk.bench->held) return hand_over_held(desk, receive);
+      if (*seen && desk.bench->pinned) return show_pinned(desk, receive);
+      if (*seen) return receive(fields_of(copied).view());
+      if (!wait) return false;
+      if (why) return *why;
+      await_answer(*desk.bench, *wait);
+      over(*wait, why);
+      end_wait(desk, stripe);
+    }
+  });
+}
+
+// Whether there is a tuple now: then it is held, pinned or copied. Else begins to wait, if there is a ticket for it.
+Result<bool> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const Wanted> any_of, uint64_t ticket,
+                         std::string* copied) {
+  if (desk.bench->held || desk.bench->pinned) return true;  // the wait was answered
+  Locked locked(desk, *root_, number);
+  if (auto no = closed()) return *no;
+  Found found = find_any(desk, locked, any_of);
+  if (!found.tuple && ticket) {
+    if (!write_wanted(desk, any_of)) return full();
+    enqueue(desk, *root_, number, verb, any_of, ticket);
+  }
+  if (!found.tuple) return false;
+  Stored& stored = stored_at(desk, found.tuple);
+  if (verb == Verb::kIn) {
+    take_out(desk, *found.stripe, found.tuple);
+    balance(desk, *found.stripe);
+  } else if (stored.length > kCopied) {
+    pin(desk, found.tuple);
+  } else {
+    copied->assign(encoding_of(stored));
+  }
+  return true;
+}
+
+// Leaves the queue, if nobody has answered.
+void Store::end_wait(Desk& desk, uint32_t stripe) {
+  {
+    Locked locked(desk, *root_, stripe);
+    RootState state = root_->state.load();
+    if (state == RootState::kDamaged || state == RootState::kLost) desk.bench->waiting = Waiting::kNo;
+    if (desk.bench->waiting != Waiting::kNo) unlink_waiter(desk, *root_, *desk.bench);
+    desk.commit();
+  }
+  drop_wanted(desk);
+}
+
+Result<uint64_t> Store::count(std::span<const Wanted> any_of) {
+  return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
+    Locked locked(desk, *root_, stripe_of(*root_, any_of));
+    if (auto no = closed()) return *no;
+    uint64_t number = 0;
+    for (Stripe& stripe : locked)
+      number += any_of.size() == 1 ? godwit::store::count(desk, stripe, any_of[0]) : matches_of(desk, stripe, any_of).size();
+    return number;
+  });
+}
+
+Result<uint64_t> Store::collect(Store& to, std::span<const Wanted> any_of) { return gather(to, any_of, false); }
+Result<uint64_t> Store::copy_collect(Store& to, std::span<const Wanted> any_of) { return gather(to, any_of, true); }
+
+Result<uint64_t> Store::gather(Store& to, std::span<const Wanted> any_of, bool copies) {
+  if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space");
+  return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
+    bool forth = root_->number < to.root_->number;
+    Locked first(desk, forth ? *root_ : *to.root_, kStripes, 0), second(desk, forth ? *to.root_ : *root_, kStripes, 1);
+    if (auto no = closed()) return *no;
+    if (auto no = to.closed()) return *no;
+    std::vector<Ref> all;
+    for (Stripe& stripe : forth ? first : second) {
+      auto some = matches_of(desk, stripe, any_of);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    std::sort(all.begin(), all.end(), [&](Ref a, Ref b) { return stored_at(desk, a).age > stored_at(desk, b).age; });
+    if (!to.has_room_for(desk, all) || !chain(desk, to, all, copies)) return full();
+    desk.set(&desk.bench->chain_decided, 1u);
+    desk.commit();
+    while (desk.bench->chain) put_chained(desk, *desk.bench);
+    desk.bench->chain_decided = 0;
+    for (size_t i = 0; i < all.size(); ++i) {
+      for (Stripe& stripe : first) balance(desk, stripe);
+      for (Stripe& stripe : second) balance(desk, stripe);
+      if (i > 64) break;
+    }
+    return all.size();
+  });
+}
+
+// Of capacity; and the shapes' records there, so that nothing can fail later.
+bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
+  uint64_t bytes = 0;
+  for (Ref ref : tuples) {
+    Fields fields = fields_of(stored_at(desk, ref));
+    bytes += memory_of(desk, ref, stored_at(desk, ref).place.size_class);
+    if (!shape_for(desk, root_->stripes[stripe_of(*root_, fields.view())], fields.view())) return false;
+  }
+  return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
+}
+
+// Takes the tuples (newest first) or copies of them onto the bench's chain. False: no room, and nothing has changed.
+bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies) {
+  Bench& bench = *desk.bench;
+  bench.chain_space = to.root_->number;
+  bench.chain_copies = copies;
+  for (Ref ref : tuples) {
+    Stored& stored = stored_at(desk, ref);
+    if (copies) {
+      uint64_t bytes = sizeof(Stored) + stored.length;
+      ref = take(desk, kFirstHand, bytes);
+      if (!ref) {
+        drop_chain(desk);
+        return false;
+      }
+      Stored& copy = desk.at<Stored>(ref);
+      std::memcpy(static_cast<void*>(&copy), &stored, bytes);
+      copy.pins = 0;
+      copy.newer = bench.chain;
+      put_down(desk, kFirstHand);
+    } else {
+      unlink(desk, root_->stripes[stored.place.stripe], ref);
+      desk.set(&stored.newer, bench.chain);
+    }
+    desk.set(&bench.chain, ref);
+    desk.commit();
+  }
+  return true;
+}
+
+void Store::for_each(std::span<const Template> wanted, const Visit& visit) {
+  std::vector<std::vector<Want>> wants;
+  std::vector<Wanted> any_of;
+  for (const Template& one : wanted) wants.push_back(wants_of(one));
+  any_of.assign(wants.begin(), wants.end());
+  auto done = work<void>([&](Desk& desk) -> Result<void> {
+    Locked locked(desk, *root_, stripe_of(*root_, any_of));
+    if (auto no = closed()) return *no;
+    std::vector<Ref> all;
+    for (Stripe& stripe : locked) {
+      auto some = matches_of(desk, stripe, any_of);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    std::sort(all.begin(), all.end(), [&](Ref a, Ref b) { return stored_at(desk, a).age < stored_at(desk, b).age; });
+    for (Ref ref : all)
+      if (!visit(fields_of(stored_at(desk, ref)).view())) break;
+    return {};
+  });
+  (void)done;
+}
+
+uint32_t Store::subscribe(std::span<const Template>) {
+  uint32_t mark = root_->arrivals.load();
+  root_->arrivals_wanted.store(1);
+  return mark;
+}
+
+void Store::wait(uint32_t mark, Deadline deadline) { sleep_on(root_->arrivals, mark, deadline, kTick); }
+
+}  // namespace godwit::store

@@ -1,0 +1,80 @@
+// A space in the segment, as the processes of its host use it: Linda's operations, each a hundred nanoseconds or so,
+// with no daemon in between. Any number of threads may use one Store.
+//
+// source  Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
+#pragma once
+#include <functional>
+#include <stop_token>
+
+#include "tuplespace/source.hh"
+#include "tuplespace/store/encoding.hh"
+#include "tuplespace/store/operations.hh"
+#include "tuplespace/store/spaces_table.hh"
+
+namespace godwit::store {
+
+/// How long an operation may wait.
+struct Wait {
+  Deadline deadline = kForever;
+  std::stop_token stop;
+};
+
+class Store final : public TupleSource {
+ public:
+  static Result<Store> open(const shared::Segment& segment, std::string_view name);
+  static Result<Store> create(const shared::Segment& segment, std::string_view name, const SpaceOptions& options);
+
+  /// Puts a tuple in. It is there when this returns.
+  /// wait    for room, if the space is one that blocks when full; null: never.
+  /// errors  no_space_on_device: the space or the segment is full; message_size: the tuple is too large;
+  ///         timed_out; operation_canceled; identifier_removed: the space was dropped; and what Desk::of says.
+  Result<void> out(TupleView tuple, const Wait* wait = nullptr);
+
+  /// Takes a tuple that matches any of the templates, the oldest there is, or the first that comes.
+  ///
+  /// wait      null: answers at once (inp).
+  /// receive   is shown the tuple, which is still the space's: if it returns false, or the process dies in it, the
+  ///           tuple goes back to where it was. It must not use the space.
+  /// returns   false: there was a moment during the call at which none was there.
+  /// errors    as for out.
+  using Receive = std::function<bool(TupleView)>;
+  Result<bool> in(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive);
+  /// The same, leaving it there. A blocked rd is shown the first tuple that comes, also if a blocked in takes it.
+  Result<bool> rd(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive);
+
+  /// How many match any of them, at one moment.
+  Result<uint64_t> count(std::span<const Wanted> any_of);
+
+  /// Moves (or copies) all that match to the end of another space, oldest first: for everybody else at one moment.
+  /// Who is killed in it has moved all or none, once his thread is reaped. returns how many.
+  /// errors  also no_space_on_device: nothing has changed.
+  Result<uint64_t> collect(Store& to, std::span<const Wanted> any_of);
+  Result<uint64_t> copy_collect(Store& to, std::span<const Wanted> any_of);
+
+  /// As TupleSource says; visit is called with the space locked: it must not use it.
+  void for_each(std::span<const Template> wanted, const Visit& visit) override;
+  uint32_t subscribe(std::span<const Template> wanted) override;
+  void wait(uint32_t mark, Deadline deadline) override;
+
+  const shared::Segment& segment() const { return segment_; }
+
+ private:
+  Store(const shared::Segment& segment, Root* root) : segment_(segment), root_(root), generation_(root->generation) {}
+  template <class T, class F>
+  Result<T> work(F f);
+  std::optional<Error> closed() const;
+  Result<bool> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
+  Result<bool> get(Verb verb, std::span<const Wanted> any_of, const Wait* wait, const Receive& receive);
+  Result<bool> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const Wanted> any_of, uint64_t ticket,
+                    std::string* copied);
+  void end_wait(Desk& desk, uint32_t stripe);
+  Result<uint64_t> gather(Store& to, std::span<const Wanted> any_of, bool copies);
+  bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
+  bool chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies);
+
+  shared::Segment segment_;
+  Root* root_;
+  uint32_t generation_;
+};
+
+}  // namespace godwit::store
