@@ -1,5 +1,6 @@
 #include "tuplespace/node/commands.hh"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -164,15 +165,36 @@ int stop_node(const Home& home) {
   return kDone;
 }
 
+bool is_literal(const std::string& address) {
+  in6_addr ignored;
+  return inet_pton(AF_INET, address.c_str(), &ignored) == 1 || inet_pton(AF_INET6, address.c_str(), &ignored) == 1;
+}
+
+bool is_listenable(const std::string& text) {
+  auto parsed = parse_address(text);
+  return parsed && is_literal(parsed->address);
+}
+
+// Also by a host's name; but what is all digits and dots was meant to be an address.
+bool is_joinable(const std::string& text) {
+  auto parsed = parse_address(text);
+  if (!parsed || parsed->port == 0) return false;
+  bool named = is_valid_name(parsed->address) && parsed->address.find_first_not_of("0123456789.") != std::string::npos;
+  return named || is_literal(parsed->address);
+}
+
 int run_node(const Args& args) {
   static constexpr std::array<OptionSpec, 5> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
                                                         {"--join", Takes::kValue}, {"--foreground"}, {"--stop"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("node", options.error().what);
   if (!options->words().empty()) return usage_error("node", "unexpected word '" + options->words()[0] + "'");
-  for (auto name : {"--listen", "--join"})
-    if (auto value = options->value(name); value && !parse_address(*value))
-      return usage_error("node", std::string(name) + " takes ADDRESS:PORT, not '" + *value + "'");
+  if (auto name = options->value("--host-name"); name && !is_valid_name(*name))
+    return usage_error("node", "--host-name takes letters, digits, '.', '_' and '-', not '" + *name + "'");
+  if (auto listen = options->value("--listen"); listen && !is_listenable(*listen))
+    return usage_error("node", "--listen takes ADDRESS:PORT with an address of this host, not '" + *listen + "'");
+  if (auto join = options->value("--join"); join && !is_joinable(*join))
+    return usage_error("node", "--join takes the ADDRESS:PORT that another host's node has printed, not '" + *join + "'");
   auto home = Home::open();
   if (!home) return fail("node", home.error());
   if (options->has("--stop")) return stop_node(*home);
@@ -193,6 +215,7 @@ int run_hosts(const Args& args) {
   static constexpr std::array<OptionSpec, 1> kSpecs = {{{"--json"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("hosts", options.error().what);
+  if (!options->words().empty()) return usage_error("hosts", "unexpected word '" + options->words()[0] + "'");
   return show_facts("hosts", "hosts", pack_map(), options->has("--json"), {"host", "address", "present", "pods", "this"});
 }
 
@@ -208,17 +231,22 @@ int run_keeper_command(const Args&) {
 }
 
 constexpr std::string_view kFaultsUsage =
-    R"(usage: godwit faults
+    R"(usage: godwit faults [--json]
 
-Lists the points at which GODWIT_FAULT=POINT[:N][:kill|stop|error] can strike, for tests.
+Lists the points at which GODWIT_FAULT=POINT[:N][:kill|stop|error] can strike, for tests: at the Nth
+passing (default the first) the process is killed, or stopped, or the step fails.
 )";
 
 int run_faults(const Args& args) {
-  if (!args.empty()) return usage_error("faults", "unexpected word '" + args[0] + "'");
+  static constexpr std::array<OptionSpec, 1> kSpecs = {{{"--json"}}};
+  auto options = Options::parse(args, kSpecs);
+  if (!options) return usage_error("faults", options.error().what);
+  if (!options->words().empty()) return usage_error("faults", "unexpected word '" + options->words()[0] + "'");
   std::vector<std::string_view> names = fault_points();
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
-  for (auto name : names) std::printf("%.*s\n", static_cast<int>(name.size()), name.data());
+  const char* line = options->has("--json") ? "{\"point\":\"%.*s\"}\n" : "%.*s\n";
+  for (auto name : names) std::printf(line, static_cast<int>(name.size()), name.data());
   return kDone;
 }
 

@@ -88,8 +88,8 @@ int run_kill(const Args& args) { return end_pod("kill", args, SIGKILL); }
 constexpr std::string_view kLogsUsage =
     R"(usage: godwit logs POD [-f]
 
-Prints what a pod has written to stdout and stderr since it began, on whichever hosts. Of one that has ended: if it was
-detached.
+Prints what a pod has written to stdout and stderr since it began, on whichever hosts it has been. The
+log of a pod that ran with --detach outlives it.
 
    -f   goes on with what it writes, until it ends
 )";

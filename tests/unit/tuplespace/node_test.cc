@@ -8,6 +8,7 @@
 
 #include <fstream>
 #include <random>
+#include <sstream>
 
 #include "support/godwit_process.hh"
 #include "tuplespace/command/command.hh"
@@ -34,14 +35,54 @@ TEST(Command, HelpReadsAndMistakesAreOneLine) {
   EXPECT_TRUE(host.godwit({"help", "node"}).out.starts_with("usage: godwit node"));
   EXPECT_EQ(host.godwit({"node", "--help"}).out, host.godwit({"help", "node"}).out);
   for (auto words : {std::vector<std::string>{"node", "--nonsense"}, {"node", "--listen"}, {"node", "--listen", "here"},
-                     {"node", "word"}, {"ps", "word"}, {"stop"}, {"stop", "a", "b"}, {"stop", "a", "--timeout", "-1"}}) {
+                     {"node", "word"}, {"ps", "word"}, {"stop"}, {"stop", "a", "b"}, {"stop", "a", "--timeout", "-1"},
+                     {"hosts", "word"}, {"faults", "--nonsense"}, {"help", "nonsense"}, {"help", "ps", "hosts"},
+                     {"node", "--host-name", ""}, {"node", "--host-name", "a b"}, {"node", "--listen", "300.1.1.1:70"},
+                     {"node", "--listen", "name:70"}, {"node", "--listen", "127.0.0.1:70000"}, {"node", "--join", "1.2.3:70"},
+                     {"node", "--join", "127.0.0.1:0"}, {"node", "--join", "a b:70"}}) {
     Finished result = host.godwit(words);
     EXPECT_EQ(result.status, 2) << words[0];
     EXPECT_TRUE(is_one_error_line(result, words[0])) << result.err;
   }
-  EXPECT_EQ(host.godwit({"nonsense"}).status, 2);
-  EXPECT_EQ(host.godwit({"help", "nonsense"}).status, 2);
+  for (auto words : {std::vector<std::string>{"nonsense"}, {"--version", "word"}, {}}) {
+    Finished result = host.godwit(words);
+    EXPECT_EQ(result.status, 2);
+    EXPECT_TRUE(result.err.starts_with("godwit: ")) << result.err;
+    EXPECT_NE(result.err.find("; see godwit --help"), std::string::npos) << result.err;
+  }
+  EXPECT_TRUE(host.godwit({"help", "help"}).out.starts_with("usage: godwit help"));
+  EXPECT_EQ(host.godwit({"help"}).out, help.out);
   EXPECT_FALSE(std::filesystem::exists(host.home() + "/node.pid"));  // nothing was started for that
+}
+
+TEST(Command, EveryPageBeginsWithItsUsageAndEverySummaryIsLowerCase) {
+  TestHost host("a");
+  std::istringstream overview(host.godwit({"--help"}).out);
+  int commands = 0;
+  for (std::string line; std::getline(overview, line);) {
+    if (!line.starts_with("   ") || line.size() < 16) continue;
+    std::string name = line.substr(3, line.find(' ', 3) - 3);
+    EXPECT_TRUE(std::islower(static_cast<unsigned char>(line[15]))) << line;
+    EXPECT_TRUE(host.godwit({"help", name}).out.starts_with("usage: godwit " + name)) << name;
+    ++commands;
+  }
+  EXPECT_GT(commands, 8);
+}
+
+TEST(Command, AFaultThatCannotStrikeIsRefused) {
+  TestHost host("a");
+  Finished listed = host.godwit({"faults", "--json"}, {{"GODWIT_FAULT", "nonsense"}});
+  EXPECT_EQ(listed.status, 0);
+  EXPECT_NE(listed.out.find("{\"point\":\"directory.append.write\"}\n"), std::string::npos) << listed.out;
+  for (const char* fault : {"nonsense", "directory.append.write:0", "directory.append.write:2x", "directory.append.write:-1",
+                            "directory.append.write:burn", "directory.append.write:error:2", ":error"}) {
+    Finished result = host.godwit({"ps"}, {{"GODWIT_FAULT", fault}});
+    EXPECT_EQ(result.status, 2) << fault;
+    EXPECT_TRUE(is_one_error_line(result, "ps")) << result.err;
+    EXPECT_NE(result.err.find("see godwit faults"), std::string::npos) << result.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(host.home() + "/node.pid"));
+  EXPECT_EQ(host.godwit({"ps"}, {{"GODWIT_FAULT", ""}}).status, 0);
 }
 
 TEST(Home, IsPrivateAndAnotherUsersIsRefused) {
