@@ -20,10 +20,11 @@ constexpr std::string_view kPsUsage =
 
 Lists the pods of all hosts. With --json one object a line: pod, host, pid, state (running, moving,
 frozen; starting, or unreachable when its host does not answer), epoch, movable, reason, command,
-connections, bytes_in, bytes_out, virtual_host.
+connections, bytes_in, bytes_out, virtual_host. REASON says why a pod cannot be moved.
 
-   --connections   lists connections instead
-   --pending       lists connections with the bytes in flight in each direction
+   --connections   lists the pods' ends of connections instead: connection, pod, host, end (client or
+                   server), state (connecting, open, closing), from, to
+   --pending       the same, with the bytes of each direction that its reader has not taken yet
 )";
 
 int run_ps(const Args& args) {
@@ -33,12 +34,12 @@ int run_ps(const Args& args) {
   if (!options->words().empty()) return usage_error("ps", "unexpected word '" + options->words()[0] + "'");
   bool json = options->has("--json"), pending = options->has("--pending");
   if (pending || options->has("--connections")) {
-    std::vector<std::string> columns{"connection", "pod", "host", "state", "from", "to"};
+    std::vector<std::string> columns{"connection", "pod", "host", "end", "state", "from", "to"};
     if (pending) columns.insert(columns.end(), {"pending_c>s", "pending_s>c"});
     return show_facts("ps", "connections", pack_map("pending", pending), json, columns);
   }
   return show_facts("ps", "pods", pack_map(), json,
-                    {"pod", "host", "pid", "state", "epoch", "movable", "connections", "command"});
+                    {"pod", "host", "pid", "state", "epoch", "movable", "connections", "reason", "command"});
 }
 
 // ---- godwit stop, kill
