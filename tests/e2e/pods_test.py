@@ -102,5 +102,40 @@ class Ps(unittest.TestCase):
             pod.end()
 
 
+class SilentHost(unittest.TestCase):
+    def refused(self, host, status, fragment, *words):
+        done = host.run(GODWIT, *words, check=False)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith(f"godwit {words[0]}: ") and "; " in done.stderr, done.stderr)
+        self.assertIn(fragment, done.stderr)
+
+    def presence(self, host):
+        return {row["host"]: row["present"] for row in facts(host, "hosts")}
+
+    def test_is_named_by_whoever_asks_it(self):
+        with Hosts() as hosts:
+            hosts.b.godwit("run", "--detach", "--name", "there", "--", "sleep", "1000")
+            self.assertEqual(self.presence(hosts.a), {"a": True, "b": True})
+            hosts.b.kill()
+            self.assertEqual(self.presence(hosts.a), {"a": True, "b": False})
+            self.assertEqual([row["state"] for row in facts(hosts.a, "ps")], ["unreachable"])
+            for words in (("kill", "there"), ("logs", "-f", "there"), ("move", "there", "a")):
+                self.refused(hosts.a, 4, "host b does not answer", *words)
+            self.refused(hosts.a, 124, "host b does not answer", "kill", "--timeout", "0.5", "there")
+
+    def test_that_has_left_is_not_asked(self):
+        with Hosts() as hosts:
+            hosts.b.godwit("run", "--detach", "--name", "there", "--", "sleep", "1000")
+            hosts.a.godwit("run", "--detach", "--name", "here", "--", "sleep", "1000")
+            self.assertIn("still running here: there", hosts.b.godwit("node", "--stop").stdout)
+            self.assertEqual(self.presence(hosts.a), {"a": True, "b": False})
+            for words in (("kill", "there"), ("logs", "there"), ("move", "there", "a"), ("move", "here", "b")):
+                self.refused(hosts.a, 4, "no node runs on b; start it there", *words)
+            hosts.start_node(hosts.b)
+            self.assertEqual(self.presence(hosts.a), {"a": True, "b": True})
+            hosts.a.godwit("kill", "there")
+
+
 if __name__ == "__main__":
     unittest.main(warnings="ignore")

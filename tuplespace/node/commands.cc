@@ -208,7 +208,8 @@ int run_node(const Args& args) {
 constexpr std::string_view kHostsUsage =
     R"(usage: godwit hosts [--json]
 
-Lists the hosts of the community: name, the address of its node, how many pods it runs.
+Lists the hosts of the community: name, the address of its node, whether the node answers now, how many
+pods it runs.
 )";
 
 int run_hosts(const Args& args) {

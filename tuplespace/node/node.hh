@@ -52,8 +52,8 @@ class Node {
     server_.serve(method, std::move(handler), retry);
   }
   void call(const std::string& host, std::string_view method, Packed params, AnswerCallback callback,
-            Deadline deadline) {
-    peers_->call(host, method, std::move(params), std::move(callback), deadline);
+            Deadline deadline, Loop::Clock::duration silence = kAnySilence) {
+    peers_->call(host, method, std::move(params), std::move(callback), deadline, silence);
   }
   void submit(DirectoryCommand command, Replica::Submitted callback,
               Deadline deadline = in_time(kSubmitPatience)) {
@@ -103,9 +103,10 @@ class Node {
   void started(const Started& callback);
   void announce();
 
+  void gather_hosts(Reply reply);
   void gather_pods(Reply reply);
   void control_pod(const msgpack::object& params, Reply reply);
-  void control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply);
+  void control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply, Deadline deadline);
   void find_log(const std::string& name, Packed params, Reply reply);
   void control_local_pod(const msgpack::object& params, Reply reply);
   void wait_for_end(const msgpack::object& params, Reply reply);

@@ -6,7 +6,7 @@ namespace godwit {
 namespace {
 
 constexpr auto kFactsPatience = std::chrono::seconds(2);  // a host that is away holds ps up no longer
-constexpr auto kControlPatience = std::chrono::seconds(30);
+constexpr std::chrono::milliseconds kControlPatience = std::chrono::seconds(30);
 constexpr uint64_t kMaxLogChunk = uint64_t{1} << 20;
 
 Error unknown_pod(const std::string& name) {
@@ -162,19 +162,23 @@ void Node::control_pod(const msgpack::object& params, Reply reply) {
   if (auto bad = Fields(params).need("pod", name)) return reply.fail(*bad);
   const PodEntry* pod = directory().pod_named(name);
   if (!pod && !wants_log(params)) return reply.fail(unknown_pod(name));
-  control_pod_on(pod ? pod->host : self_.name, name, pack(params), reply);
+  auto asked = std::chrono::milliseconds(Fields(params).get_or<uint32_t>("milliseconds", kControlPatience.count()));
+  control_pod_on(pod ? pod->host : self_.name, name, pack(params), reply, in_time(std::min(asked, kControlPatience)));
 }
 
 // A pod that has left in the meantime is asked where it is now.
-void Node::control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply) {
-  call(host, "pod.control", params, [this, host, name, params, reply](Answer answer) {
+void Node::control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply,
+                          Deadline deadline) {
+  if (const HostEntry* entry = directory().host(host); entry && !entry->present)
+    return reply.fail(make_error(std::errc::host_unreachable, "no node runs on " + host + "; start it there"));
+  call(host, "pod.control", params, [this, host, name, params, reply, deadline](Answer answer) {
     if (answer) return reply.send(pack(answer->get()));
     if (answer.error().code != std::errc::no_such_process) return reply.fail(answer.error());
     const PodEntry* pod = directory().pod_named(name);
-    if (pod && pod->host != host) return control_pod_on(pod->host, name, params, reply);
+    if (pod && pod->host != host) return control_pod_on(pod->host, name, params, reply, deadline);
     if (!pod && wants_log(unpack(params)->get())) return find_log(name, params, reply);
     reply.fail(answer.error());
-  }, in_time(kControlPatience));
+  }, deadline, kPeerSilence);
 }
 
 void Node::find_log(const std::string& name, Packed params, Reply reply) {

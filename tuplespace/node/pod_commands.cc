@@ -1,5 +1,6 @@
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -57,17 +58,24 @@ Ends all processes of the pod with SIGKILL, and waits until they are gone, at mo
 (default 10).
 )";
 
+// The node answers for a host that is silent; if it is silent itself, that is said a moment later.
 Result<void> signal_and_wait(const std::string& pod, int signo, std::chrono::nanoseconds patience) {
+  using std::chrono::nanoseconds, std::chrono::milliseconds;
+  constexpr nanoseconds kShortest = seconds(1), kLongest = seconds(30), kGrace = seconds(2);
   auto home = Home::open();
   if (!home) return home.error();
   auto client = NodeClient::connect(*home);
   if (!client) return client.error();
-  Answer sent = client->call("pods.control", pack_map("pod", pod, "verb", "signal", "signo", signo), seconds(30));
+  auto until = std::chrono::steady_clock::now() + patience;
+  auto delivery = std::chrono::ceil<milliseconds>(std::clamp(patience, kShortest, kLongest));
+  Answer sent = client->call("pods.control", pack_map("pod", pod, "verb", "signal", "signo", signo, "milliseconds",
+                                                      delivery.count()), delivery + kGrace);
   if (!sent) return sent.error();
-  Answer ended = client->call("pods.wait", pack_map("pod", pod), std::max<std::chrono::nanoseconds>(patience, seconds(0)));
+  Answer ended = client->call("pods.wait", pack_map("pod", pod), until - std::chrono::steady_clock::now());
   if (ended) return {};
   if (ended.error().code != std::errc::timed_out) return ended.error();
-  return make_error(std::errc::timed_out, "pod " + pod + " still runs; end it with godwit kill " + pod);
+  return make_error(std::errc::timed_out, "pod " + pod + " still runs; " +
+                                              (signo == SIGKILL ? "see godwit ps" : "end it with godwit kill " + pod));
 }
 
 int end_pod(const char* command, const Args& args, int signo) {
