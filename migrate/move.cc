@@ -46,8 +46,7 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
     return reply.fail(make_error(std::errc::no_such_device_or_address, "there is no host " + target + "; see godwit hosts"));
   if (pod->host != node_.host_name()) {  // ask its own host
     const HostEntry* host = node_.directory().host(pod->host);
-    if (!host || !host->present)
-      return reply.fail(no_node(pod->host));
+    if (!host || !host->present) return reply.fail(no_node(pod->host));
     Packer forward;
     forward.add(params);
     return node_.call(pod->host, "pod.move", forward.take(), [reply](Answer answer) {
@@ -57,9 +56,11 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
     }, in_time(std::chrono::minutes(10)), kPeerSilence);
   }
   if (target == pod->host)
-    return reply.fail(make_error(std::errc::invalid_argument, "pod " + name + " runs on " + target + " already"));
+    return reply.fail(make_error(std::errc::invalid_argument,
+                                 "pod " + name + " runs on " + target + " already; name another host"));
   if (outgoing_.contains(pod->id))
-    return reply.fail(make_error(std::errc::device_or_resource_busy, "pod " + name + " is being moved; wait until that move has ended"));
+    return reply.fail(make_error(std::errc::device_or_resource_busy,
+                                 "pod " + name + " is being moved; wait until that move has ended"));
   if (!node_.directory().host(target)->present) return reply.fail(no_node(target));
   uint64_t id = pod->id;
   bool dry_run = Fields(params).get_or("dry_run", false);

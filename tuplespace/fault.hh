@@ -85,7 +85,7 @@ inline bool fault_point(const char* name) {
   if (fault.point.empty() || fault.point != name) return false;
   if (fault.remaining.fetch_sub(1) != 1) return false;
   if (fault.action == FaultAction::kError) return true;
-  ::kill(::getpid(), fault.action == FaultAction::kKill ? SIGKILL : SIGSTOP);
+  ::raise(fault.action == FaultAction::kKill ? SIGKILL : SIGSTOP);  // this thread's: it goes no further
   return false;
 }
 

@@ -102,9 +102,7 @@ int exit_status(const Error& error) {
   return kRefused;
 }
 
-std::string describe(const Error& error) {
-  return error.what.find("; ") != std::string::npos ? error.what : error.message();
-}
+std::string describe(const Error& error) { return error.message(); }
 
 std::optional<std::chrono::nanoseconds> parse_seconds(std::string_view text) {
   double seconds = 0;
