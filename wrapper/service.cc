@@ -136,7 +136,9 @@ void PodService::place(const PodEntry& entry, Reply reply) {
   int e = shared::add_pod(stream_service(node_).streams().self(), entry.id, &member);
   if (e) {
     ended(entry.id);
-    return reply.fail(e == -ENOSPC ? make_error(std::errc::no_space_on_device, "/dev/shm is full; make room there")
+    return reply.fail(e == -ENOSPC ? make_error(std::errc::no_space_on_device,
+                                                "no room for another pod in shared memory; make room in /dev/shm, or see "
+                                                "--segment-size of godwit node")
                                    : make_error(std::errc::resource_unavailable_try_again,
                                                 "this host has as many pods as it can take; end one"));
   }
