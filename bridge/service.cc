@@ -69,7 +69,8 @@ Result<UniqueFd> listen_on(const std::string& address, uint16_t port) {
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   constexpr int kBacklog = 4096;
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0 || ::listen(fd.get(), kBacklog) != 0)
-    return errno_error("publish at port " + std::to_string(port));
+    return make_error(static_cast<std::errc>(errno), "port " + std::to_string(port) + " of this host cannot be taken: " +
+                                                         strerror(errno) + "; publish at another");
   return fd;
 }
 
@@ -158,7 +159,8 @@ void BridgeService::publish(const msgpack::object& params, Reply reply) {
 Result<void> BridgeService::open(const PublishedPort& port) {
   PortKey key{port.address, port.port};
   if (port.port != 0 && published_.contains(key))
-    return make_error(std::errc::address_in_use, "publish at port " + std::to_string(port.port));
+    return make_error(std::errc::address_in_use,
+                      "port " + std::to_string(port.port) + " of this host is taken; publish at another");
   auto listener = listen_on(port.address, port.port);
   if (!listener) return listener.error();
   return serve(port, std::move(*listener));

@@ -47,7 +47,7 @@ int move_command(const Args& args) {
 }
 
 constexpr Command kCommands[] = {
-    {"move", "Move a running pod to another host",
+    {"move", "move a running pod to another host",
      "usage: godwit move POD HOST [--json] [--dry-run]\n\n"
      "Moves a running pod, with its connections, to HOST. Its peers see a pause of some milliseconds.\n"
      "Prints: moved POD FROM TO epoch N blackout_ms X total_ms Y bytes Z\n\n"

@@ -167,6 +167,7 @@ void Incoming::run() {
   GODWIT_FAULT_POINT("move.target.decided");
   if (decision == Decision::kGo) {
     arrival->resume();
+    show("");
     (void)channel_->send("resumed");
   } else if (arrival) {
     arrival->abandon();
@@ -217,7 +218,14 @@ Result<Spawned> Incoming::spawn(const SpawnRequest& request) {
                                                request.monotonic_shift_ns, request.boottime_shift_ns});
   if (!made) return made.error();
   made_ = std::move(*made);
+  show("frozen");  // the copy; nobody asks for it before the commit
   return Spawned{made_.pid, std::move(made_.control), made_.control_there};
+}
+
+void Incoming::show(std::string state) {
+  node_.loop().post([this, state = std::move(state)] {
+    if (auto* pods = node_.pod_controller()) pods->set_state(plan_.name, state);
+  });
 }
 
 const SocketNote* Incoming::note_of(uint64_t offset) const {

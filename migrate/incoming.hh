@@ -63,6 +63,7 @@ class Incoming {
   Result<UniqueFd> placeholder(Role role, const ControlPiece& piece);
   Result<UniqueFd> new_end(const SocketNote& note, uint32_t side);
   Result<void> put();
+  void show(std::string state);
   void doubt();
   void decide(Decision decision);
   void throw_away();

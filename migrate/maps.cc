@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -163,6 +164,13 @@ Layout parse_layout(std::string_view text, const SegmentMark& segment) {
   return layout;
 }
 
+namespace {
+Error needed(const std::string& path, const std::string& problem) {
+  return make_error(std::errc::not_supported,
+                    "the file " + path + " " + problem + "; both hosts need the same program and libraries");
+}
+}  // namespace
+
 Result<void> identify_files(std::vector<Mapping>& mappings) {
   std::map<std::string, std::pair<uint64_t, uint64_t>> known;
   for (Mapping& m : mappings) {
@@ -171,7 +179,8 @@ Result<void> identify_files(std::vector<Mapping>& mappings) {
     if (fresh) {
       UniqueFd file(::open(m.path.c_str(), O_RDONLY | O_CLOEXEC));
       struct stat st{};
-      if (!file.valid() || ::fstat(file.get(), &st)) return errno_error("cannot open the mapped file " + m.path);
+      if (!file.valid() || ::fstat(file.get(), &st))
+        return needed(m.path, std::string("cannot be opened: ") + strerror(errno));
       std::string page(kPage, '\0');
       page.resize(static_cast<size_t>(std::max<ssize_t>(0, ::pread(file.get(), page.data(), page.size(), 0))));
       entry->second = {static_cast<uint64_t>(st.st_size), fingerprint(page)};
@@ -186,7 +195,7 @@ Result<void> compare_files(const std::vector<Mapping>& expected) {
   if (auto r = identify_files(here); !r) return r;
   for (size_t i = 0; i < here.size(); ++i)
     if (here[i].file_size != expected[i].file_size || here[i].fingerprint != expected[i].fingerprint)
-      return make_error(std::errc::not_supported, "the file " + here[i].path + " is not the same on this host");
+      return needed(here[i].path, "is not the same there");
   return {};
 }
 

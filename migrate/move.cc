@@ -9,6 +9,12 @@
 
 namespace godwit::migrate {
 
+namespace {
+Error no_node(const std::string& host) {
+  return make_error(std::errc::host_unreachable, "no node runs on " + host + "; start it there");
+}
+}  // namespace
+
 MoveService::MoveService(Node& node) : node_(node) {
   node_.serve("pod.move", [this](const msgpack::object& params, Reply reply) { move(params, reply); });
   node_.serve("move.prepare", [this](const msgpack::object& params, Reply reply) { prepare(params, reply); });
@@ -40,20 +46,22 @@ void MoveService::move(const msgpack::object& params, Reply reply) {
     return reply.fail(make_error(std::errc::no_such_device_or_address, "there is no host " + target + "; see godwit hosts"));
   if (pod->host != node_.host_name()) {  // ask its own host
     const HostEntry* host = node_.directory().host(pod->host);
-    if (!host || !host->present)
-      return reply.fail(make_error(std::errc::host_unreachable, "no node runs on " + pod->host + "; start it there"));
+    if (!host || !host->present) return reply.fail(no_node(pod->host));
     Packer forward;
     forward.add(params);
     return node_.call(pod->host, "pod.move", forward.take(), [reply](Answer answer) {
       if (!answer) return reply.fail(answer.error());
       Packer out;
       reply.send(out.add(answer->get()).take());
-    }, in_time(std::chrono::minutes(10)));
+    }, in_time(std::chrono::minutes(10)), kPeerSilence);
   }
   if (target == pod->host)
-    return reply.fail(make_error(std::errc::invalid_argument, "pod " + name + " runs on " + target + " already"));
+    return reply.fail(make_error(std::errc::invalid_argument,
+                                 "pod " + name + " runs on " + target + " already; name another host"));
   if (outgoing_.contains(pod->id))
-    return reply.fail(make_error(std::errc::device_or_resource_busy, "pod " + name + " is being moved"));
+    return reply.fail(make_error(std::errc::device_or_resource_busy,
+                                 "pod " + name + " is being moved; wait until that move has ended"));
+  if (!node_.directory().host(target)->present) return reply.fail(no_node(target));
   uint64_t id = pod->id;
   bool dry_run = Fields(params).get_or("dry_run", false);
   outgoing_[id] = Outgoing::start(node_, *pod, target, dry_run, [this, id, reply](Result<MoveReport> report) {

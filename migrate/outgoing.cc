@@ -1,11 +1,13 @@
 #include "migrate/outgoing.hh"
 
+#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <optional>
 
+#include "migrate/departure_parts.hh"
 #include "migrate/on_loop.hh"
 #include "tuplespace/fault.hh"
 #include "tuplespace/shared/allocator.hh"
@@ -32,7 +34,13 @@ bool is_again(const Error& error) {
   return error.code == std::errc::resource_unavailable_try_again || error.code == std::errc::operation_canceled;
 }
 
-double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
+// Of a program whose last threads are on their way out: what failed by that fails a moment before.
+constexpr int kDeathPatience = 200;  // ms
+
+bool has_ended(const UniqueFd& program, int patience) {
+  pollfd watched{program.get(), POLLIN, 0};
+  return !program.valid() || ::poll(&watched, 1, patience) == 1;
+}
 
 class ForeignDescriptors {
  public:
@@ -155,23 +163,48 @@ void Outgoing::run() {
 Result<MoveReport> Outgoing::move() {
   if (!node_.pod_host()) return make_error(std::errc::operation_not_supported, "this node makes no pods");
   auto running = node_.pod_host()->find(pod_.id);
-  if (!running) return running.error();
-  if (!running->reason.empty())
-    return make_error(std::errc::operation_not_supported, "the program cannot be moved: " + running->reason);
+  if (!running) return explain(running.error(), true);
+  if (!running->reason.empty()) return explain(cannot_move(running->reason), false);
+  UniqueFd program(static_cast<int>(syscall(SYS_pidfd_open, running->pid, 0)));
   uint64_t control = await_control();
-  if (control == 0)
-    return make_error(std::errc::operation_not_supported,
-                      "the program cannot be moved: the wrapper is not in it (a static binary?)");
-  Result<void> done;
-  for (int i = 0; i < kAttempts; ++i) {
+  Result<void> done = cannot_move("the wrapper is not in it");
+  for (int i = 0; control && i < kAttempts; ++i) {
     done = attempt(*running, control);
     if (done || !is_again(done.error())) break;
     std::this_thread::sleep_for(kBetweenAttempts);
   }
-  if (!done && !dry_run_) (void)call_target("pod.log_dropped", pack_map("pod", pod_.id), std::chrono::seconds(2));
-  if (!done) return done.error();
+  if (!done) {
+    bool refused = done.error().code == std::errc::operation_not_supported;
+    Error why = explain(done.error(), has_ended(program, refused ? 0 : kDeathPatience));
+    show("");
+    if (!dry_run_) (void)call_target("pod.log_dropped", pack_map("pod", pod_.id), std::chrono::seconds(2));
+    return why;
+  }
   report_.total_ms = ms_since(began_);
   return report_;
+}
+
+// For ps. In its order with all else that is asked of the loop.
+void Outgoing::show(std::string state) {
+  node_.loop().post([this, name = pod_.name, state = std::move(state)] {
+    if (auto* pods = node_.pod_controller()) pods->set_state(name, state);
+  });
+}
+
+// For who asked for the move. Whatever went wrong, the move was refused or has failed, and the pod goes on here unless it
+// has ended; and of what a pod holds, ps has the user's words and the engine its own.
+Error Outgoing::explain(const Error& error, bool ended) {
+  auto failed = [](std::string what) { return make_error(std::errc::operation_canceled, std::move(what)); };
+  if (ended) return failed("pod " + pod_.name + " ended during the move; see godwit logs " + pod_.name);
+  std::string what = is_again(error) ? error.what : error.message();
+  std::string stays = "; pod " + pod_.name + " stays on " + node_.host_name();
+  if (error.code == std::errc::operation_not_supported) {
+    auto all = from_loop<std::vector<PodFacts>>(node_.loop(), [this](auto done) { node_.pod_controller()->facts(done); });
+    what = error.what;
+    for (const PodFacts& facts : all)
+      if (facts.pod == pod_.id && !facts.reason.empty()) what = cannot_move(facts.reason).what;
+  }
+  return failed(what.find("; ") == std::string::npos ? what + stays : what);
 }
 
 // A program that has just been started may not have come to its main yet.
@@ -217,6 +250,7 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   Departure& departure = **opened;
   if (dry_run_) return departure.survey();
   if (auto known = refresh_entry(); !known) return known;
+  show("moving");
   log_sent_ = 0;
   if (auto sent = send_log(false); !sent) return sent;
   auto channel = prepare_target(running.spec);
@@ -225,6 +259,7 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   auto step = departure.survey();
   if (step) step = departure.precopy(*channel_, Clock::now() + kCopyPatience);
   if (step) step = send_log(true);
+  if (step) show("frozen");
   frozen_ = Clock::now();
   if (step) step = departure.freeze(Clock::now() + kFreezePatience);
   if (step) step = hand_over(departure);
@@ -232,6 +267,7 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   if (step) step = commit();
   if (!step) {
     departure.thaw();
+    show("moving");
     node_.pod_host()->release(pod_.name);
     (void)channel_->send("cancelled");
     (void)call_target("move.cancel", pack_map("pod", pod_.id, "epoch", pod_.epoch), std::chrono::seconds(2));

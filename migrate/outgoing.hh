@@ -40,6 +40,8 @@ class Outgoing {
            std::function<void(Result<MoveReport>)> on_end);
   void run();
   Result<MoveReport> move();
+  void show(std::string state);
+  Error explain(const Error& error, bool ended);
   uint64_t await_control();
   Result<void> refresh_entry();
   Result<void> attempt(const RunningPod& running, uint64_t control);

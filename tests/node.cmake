@@ -45,3 +45,6 @@ foreach(hosts one two)
            ${CMAKE_SOURCE_DIR} ${hosts})
   set_tests_properties(net_space.${hosts}_host PROPERTIES LABELS e2e TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+
+add_test(NAME pods.two_hosts COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/pods_test.py)
+set_tests_properties(pods.two_hosts PROPERTIES LABELS e2e TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")

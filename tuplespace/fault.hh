@@ -9,8 +9,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <charconv>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +28,36 @@ namespace godwit {
 
 enum class FaultAction { kKill, kStop, kError };
 
+struct FaultWords {
+  std::string_view point;
+  int passing = 1;  // 1 or more
+  FaultAction action = FaultAction::kKill;
+};
+
+/// POINT[:N][:kill|stop|error], or nullopt. Whether there is such a point is not asked.
+inline std::optional<FaultWords> parse_fault(std::string_view text) {
+  static constexpr std::array<std::string_view, 3> kActions = {"kill", "stop", "error"};  // as FaultAction
+  FaultWords out;
+  auto next = [&] {
+    std::string_view word = text.substr(0, text.find(':'));
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+    return word;
+  };
+  out.point = next();
+  if (out.point.empty()) return std::nullopt;
+  if (text.empty()) return out;
+  std::string_view word = next();
+  if (auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), out.passing); error == std::errc()) {
+    if (end != word.data() + word.size() || out.passing < 1) return std::nullopt;
+    if (text.empty()) return out;
+    word = next();
+  }
+  auto action = std::find(kActions.begin(), kActions.end(), word);
+  if (action == kActions.end() || !text.empty()) return std::nullopt;
+  out.action = static_cast<FaultAction>(action - kActions.begin());
+  return out;
+}
+
 struct Fault {
   std::string point;  // empty: no fault is set
   FaultAction action = FaultAction::kKill;
@@ -31,20 +65,12 @@ struct Fault {
 
   explicit Fault(const char* text) { set(text); }
 
-  /// Not thread-safe: before the first thread, or in a forked child.
+  /// Not thread-safe: before the first thread, or in a forked child. What is malformed sets none; commands refuse it.
   void set(const char* text) {
-    point.clear();
-    action = FaultAction::kKill;
-    remaining = 1;
-    std::string_view rest = text ? text : "";
-    for (int field = 0; !rest.empty(); ++field) {
-      std::string_view word = rest.substr(0, rest.find(':'));
-      rest.remove_prefix(word.size() < rest.size() ? word.size() + 1 : word.size());
-      if (field == 0) point = word;
-      else if (word == "error") action = FaultAction::kError;
-      else if (word == "stop") action = FaultAction::kStop;
-      else if (word != "kill") remaining = std::atoi(std::string(word).c_str());
-    }
+    FaultWords words = parse_fault(text ? text : "").value_or(FaultWords{});
+    point = words.point;
+    action = words.action;
+    remaining = words.passing;
   }
 };
 
@@ -59,7 +85,7 @@ inline bool fault_point(const char* name) {
   if (fault.point.empty() || fault.point != name) return false;
   if (fault.remaining.fetch_sub(1) != 1) return false;
   if (fault.action == FaultAction::kError) return true;
-  ::kill(::getpid(), fault.action == FaultAction::kKill ? SIGKILL : SIGSTOP);
+  ::raise(fault.action == FaultAction::kKill ? SIGKILL : SIGSTOP);  // this thread's: it goes no further
   return false;
 }
 

@@ -5,6 +5,7 @@
 // msgpack's exceptions. The readers convert nothing silently: a negative number is no uint64_t, a
 // string no bytes.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <msgpack.hpp>
 #include <optional>
@@ -63,6 +64,12 @@ class Packer {
     for (const auto& value : values) add(value);
     return *this;
   }
+  template <class T, size_t kSize>
+  Packer& add(const std::array<T, kSize>& values) {
+    array(kSize);
+    for (const auto& value : values) add(value);
+    return *this;
+  }
   Packed take() { return std::move(out_); }
   const Packed& bytes() const { return out_; }
 
@@ -111,6 +118,14 @@ bool decode(const msgpack::object& from, std::vector<T>& to) {
     if (!decode(element, value)) return false;
     to.push_back(std::move(value));
   }
+  return true;
+}
+
+template <class T, size_t kSize>
+bool decode(const msgpack::object& from, std::array<T, kSize>& to) {
+  if (from.type != msgpack::type::ARRAY || from.via.array.size != kSize) return false;
+  for (size_t i = 0; i < kSize; ++i)
+    if (!decode(from.via.array.ptr[i], to[i])) return false;
   return true;
 }
 

@@ -136,7 +136,9 @@ void PodService::place(const PodEntry& entry, Reply reply) {
   int e = shared::add_pod(stream_service(node_).streams().self(), entry.id, &member);
   if (e) {
     ended(entry.id);
-    return reply.fail(e == -ENOSPC ? make_error(std::errc::no_space_on_device, "/dev/shm is full; make room there")
+    return reply.fail(e == -ENOSPC ? make_error(std::errc::no_space_on_device,
+                                                "no room for another pod in shared memory; make room in /dev/shm, or see "
+                                                "--segment-size of godwit node")
                                    : make_error(std::errc::resource_unavailable_try_again,
                                                 "this host has as many pods as it can take; end one"));
   }
@@ -293,36 +295,35 @@ void PodService::facts(std::function<void(std::vector<PodFacts>)> callback) {
   callback(std::move(all));
 }
 
-std::string PodService::name_of(uint64_t pod) const {
-  const PodEntry* entry = node_.directory().pod(pod);
-  return entry ? entry->name : "";
-}
-
-Packed PodService::connection_row(const shared::Socket& socket, bool pending) const {
+namespace {
+ConnectionFacts connection_facts(const shared::Socket& socket) {
+  ConnectionFacts facts;
   char id[shared::kConnectionText];
   shared::connection_text(socket.id, id);
-  std::string client = name_of(socket.ends[0].pod), server = name_of(socket.ends[1].pod);
-  std::string state = !socket.accepted.load() ? "connecting"
-                      : living(socket.ends[0]) && living(socket.ends[1]) ? "open" : "closing";
-  Packer packer;
-  packer.map(pending ? 8 : 6);
-  packer.add("connection").add(id).add("pod").add(server.empty() ? client : server).add("host").add(node_.host_name());
-  packer.add("state").add(state).add("from").add(address_text(socket.ends[0].address));
-  packer.add("to").add(address_text(socket.ends[1].address));
-  if (pending)
-    packer.add("pending_c>s").add(shared::readable(socket.rings[0])).add("pending_s>c").add(shared::readable(socket.rings[1]));
-  return packer.take();
+  facts.connection = id;
+  facts.accepted = socket.accepted.load();
+  for (size_t i = 0; i < 2; ++i) {
+    const shared::End& end = socket.ends[i];
+    const shared::Ring& ring = socket.rings[i];
+    facts.pods[i] = end.pod;
+    facts.addresses[i] = address_text(end.address);
+    facts.living[i] = living(end);
+    facts.heads[i] = ring.head.load();
+    facts.tails[i] = ring.tail.load();
+  }
+  return facts;
 }
+}  // namespace
 
-void PodService::connections(bool pending, std::function<void(std::vector<Packed>)> callback) {
-  std::vector<Packed> rows;
+void PodService::connections(std::function<void(std::vector<ConnectionFacts>)> callback) {
+  std::vector<ConnectionFacts> all;
   shared::Segment segment = stream_service(node_).segment();
   shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
     if (chunk.kind != shared::RunKind::kSocket) return;
     const shared::Socket& socket = *segment.at<shared::Socket>(offset);
-    if (socket.state.load() == shared::SocketState::kConnected) rows.push_back(connection_row(socket, pending));
+    if (socket.state.load() == shared::SocketState::kConnected) all.push_back(connection_facts(socket));
   });
-  callback(std::move(rows));
+  callback(std::move(all));
 }
 
 // --- signals and logs ----------------------------------------------------------------------------------

@@ -23,18 +23,17 @@ class PodService final : public PodController {
   Result<void> watch(const std::string& name);
   /// The outer PID of the program; 0: not here.
   pid_t program(const std::string& name) const;
-  /// "moving", "frozen", or "" for what the pod itself says.
-  void set_state(const std::string& name, std::string state);
   std::string directory_of(const std::string& name) const;
   /// Where the log of a pod that is on its way to this host is kept until the pod is made.
   std::string arriving_log(uint64_t pod) const;
 
   // PodController
   void facts(std::function<void(std::vector<PodFacts>)> callback) override;
+  void set_state(const std::string& pod, std::string state) override;
   void signal(const std::string& pod, int signo, std::function<void(Result<void>)> callback) override;
   void log(const std::string& pod, uint64_t offset, uint64_t limit, bool wait,
            std::function<void(Result<PodLog>)> callback) override;
-  void connections(bool pending, std::function<void(std::vector<Packed>)> callback) override;
+  void connections(std::function<void(std::vector<ConnectionFacts>)> callback) override;
 
  private:
   struct Watched;
@@ -52,8 +51,6 @@ class PodService final : public PodController {
   void hung_up(const std::string& name);
   void ended(uint64_t pod);
   PodFacts facts_of(const Watched& pod) const;
-  Packed connection_row(const shared::Socket& socket, bool pending) const;
-  std::string name_of(uint64_t pod) const;
 
   Node& node_;
   Ferry ferry_;

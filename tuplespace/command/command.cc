@@ -1,11 +1,13 @@
 #include "tuplespace/command/command.hh"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 
 #include "tuplespace/command/version.hh"
+#include "tuplespace/fault.hh"
 
 namespace godwit {
 namespace {
@@ -100,9 +102,7 @@ int exit_status(const Error& error) {
   return kRefused;
 }
 
-std::string describe(const Error& error) {
-  return error.what.find("; ") != std::string::npos ? error.what : error.message();
-}
+std::string describe(const Error& error) { return error.message(); }
 
 std::optional<std::chrono::nanoseconds> parse_seconds(std::string_view text) {
   double seconds = 0;
@@ -191,12 +191,27 @@ int unknown_command(const std::string& name) {
   return fail("", kUsage, "'" + name + "' is not a godwit command; see godwit --help");
 }
 
+constexpr Command kHelp = {"help", "", "usage: godwit help [COMMAND]\n\n"
+                           "Prints what a command does and takes; without one, which commands there are.\n", nullptr};
+
 int run_help(Rooms rooms, const Args& args) {
-  if (args.empty() || args[0] == "--help") return print_overview(rooms), kDone;
+  if (args.empty()) return print_overview(rooms), kDone;
   if (args.size() > 1) return usage_error("help", "one command at a time");
-  const Command* command = find_command(rooms, args[0]);
-  if (!command) return unknown_command(args[0]);
+  const Command* command = args[0] == "help" || is_option(args[0]) ? &kHelp : find_command(rooms, args[0]);
+  if (!command) return fail("help", kUsage, "'" + args[0] + "' is not a godwit command; see godwit --help");
   return print_page(*command), kDone;
+}
+
+// A fault that can never strike would pass for one that does no harm.
+std::optional<std::string> wrong_fault() {
+  const char* text = std::getenv("GODWIT_FAULT");
+  if (!text || !*text) return std::nullopt;
+  std::string given = "GODWIT_FAULT=" + std::string(text);
+  auto fault = parse_fault(text);
+  if (!fault) return given + " is not POINT[:N][:kill|stop|error]; see godwit faults";
+  auto points = fault_points();
+  if (std::find(points.begin(), points.end(), fault->point) != points.end()) return std::nullopt;
+  return given + " names no fault point; see godwit faults";
 }
 
 int flushed(int status) {
@@ -210,13 +225,15 @@ int command_main(int argc, char** argv, Rooms rooms) {
   if (argc < 2) return print_overview(rooms), usage_error("", "no command given");
   std::string name = argv[1];
   Args args(argv + 2, argv + argc);
-  if (name == "--version" || name == "-V" || name == "version")
+  if (name == "--version" || name == "-V" || name == "version") {
+    if (!args.empty()) return usage_error("", "unexpected word '" + args[0] + "' after " + name);
     return std::printf("godwit %s\n", kVersion), flushed(kDone);
-  if (name == "--help" || name == "-h") return print_overview(rooms), flushed(kDone);
-  if (name == "help") return flushed(run_help(rooms, args));
+  }
+  if (name == "--help" || name == "-h" || name == "help") return flushed(run_help(rooms, args));
   const Command* command = find_command(rooms, name);
   if (!command) return unknown_command(name);
   if (wants_help(*command, args)) return print_page(*command), flushed(kDone);
+  if (auto wrong = wrong_fault(); wrong && name != "faults") return fail(name, kUsage, *wrong);
   return flushed(command->run(args));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "tuplespace/command/command.hh"
@@ -52,13 +53,34 @@ std::string to_json(const msgpack::object& object) {
   return json_of(object).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+namespace {
+// A control character would break the table, or speak to the terminal.
+std::string printable(std::string_view raw) {
+  std::string text;
+  for (char c : raw) {
+    char hex[8];
+    std::snprintf(hex, sizeof hex, "\\x%02x", static_cast<unsigned char>(c));
+    if (c == '\n') text += "\\n";
+    else if (c == '\t') text += "\\t";
+    else if (std::iscntrl(static_cast<unsigned char>(c))) text += hex;
+    else text += c;
+  }
+  return text;
+}
+
+std::string to_word(const msgpack::object& object) {
+  std::string text;
+  return decode(object, text) && text.empty() ? "''" : to_cell(object);
+}
+}  // namespace
+
 std::string to_cell(const msgpack::object& object) {
   std::string text;
-  if (decode(object, text)) return text.empty() ? "-" : text;
+  if (decode(object, text)) return text.empty() ? "-" : printable(text);
   if (object.type == msgpack::type::BOOLEAN) return object.via.boolean ? "yes" : "no";
   if (object.type != msgpack::type::ARRAY) return to_json(object);
   for (uint32_t i = 0; i < object.via.array.size; ++i)
-    text += (i ? " " : "") + to_cell(object.via.array.ptr[i]);
+    text += (i ? " " : "") + to_word(object.via.array.ptr[i]);
   return text.empty() ? "-" : text;
 }
 

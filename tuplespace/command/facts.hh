@@ -10,7 +10,7 @@ namespace godwit {
 
 /// As JSON text: strings that are not UTF-8 and bytes become base64.
 std::string to_json(const msgpack::object& object);
-/// As a table's cell: a list joined by blanks, true as "yes", an empty string as "-".
+/// As a table's cell, on one line: a list joined by blanks, true as "yes", an empty string as "-", one in a list as ''.
 std::string to_cell(const msgpack::object& object);
 
 /// Calls `method` of this home's node, which answers a list of maps, and prints them; `columns` are the

@@ -1,5 +1,6 @@
 #include "tuplespace/node/commands.hh"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 
 #include <array>
 #include <cstdio>
+#include <sstream>
 
 #include "tuplespace/command/facts.hh"
 #include "tuplespace/fault.hh"
@@ -20,6 +22,7 @@
 #include "tuplespace/node/node.hh"
 #include "tuplespace/node/spawn.hh"
 #include "tuplespace/posix/file.hh"
+#include "tuplespace/shared/segment.hh"
 
 namespace godwit {
 namespace {
@@ -27,7 +30,7 @@ namespace {
 // ---- godwit node
 
 constexpr std::string_view kNodeUsage =
-    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--foreground]
+    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--segment-size SIZE] [--foreground]
        godwit node --stop
 
 Runs the daemon of this host, in the background unless --foreground. Prints "ready H A:P" once it
@@ -37,11 +40,16 @@ serves. Other commands start it by themselves on a single host; start it by hand
    --listen A:P    where the nodes of other hosts reach this one; P may be 0 (default: loopback only)
    --join A:P      enter the community of the node at A:P; copy its community.key to this host's
                    GODWIT_HOME first
+   --segment-size SIZE
+                   of the shared memory of this host's pods: bytes, or as in 512M, 4G; from 16M to 64G
+                   (default 16G). It is an upper bound: pages of /dev/shm are taken when they are used.
+                   One that pods use keeps the size that it was made with
    --foreground    stay in the foreground; SIGTERM leaves
    --stop          the node leaves; programs that run in pods go on, and a node started later takes
                    them up again
 
-The three settings are remembered: a node started without them comes back as it was.
+The four settings are remembered: a node started without them, also by another command, comes back as
+it was.
 )";
 
 int stop_signal_fd = -1;  // written by the signal handler
@@ -70,8 +78,17 @@ void handle_signals(Node& node) {
   signal(SIGPIPE, SIG_IGN);
 }
 
-// What the starter hears: one line, and the exit status that goes with it.
-using Report = std::function<void(int status, const std::string& line)>;
+// What the starter hears: the exit status, one line that goes with it, and the node's remarks, a line each.
+using Report = std::function<void(int status, const std::string& lines)>;
+
+void print_report(int status, const std::string& lines) {
+  size_t end = std::min(lines.find('\n'), lines.size());
+  if (status != kDone) fail("node", status, lines);
+  else std::printf("%.*s\n", static_cast<int>(end), lines.c_str());
+  std::istringstream remarks(status == kDone && end < lines.size() ? lines.substr(end + 1) : "");
+  for (std::string remark; std::getline(remarks, remark);) fail("node", kDone, remark);
+  std::fflush(stdout);
+}
 
 int serve(const Home& home, const NodeOptions& options, const Report& report) {
   umask(0077);
@@ -82,7 +99,11 @@ int serve(const Home& home, const NodeOptions& options, const Report& report) {
   for (auto room : node_rooms()) room(**node);
   int status = kDone;
   (*node)->start([&](Result<void> started) {
-    if (started) return report(kDone, "ready " + (*node)->host_name() + " " + (*node)->address());
+    if (started) {
+      std::string lines = "ready " + (*node)->host_name() + " " + (*node)->address();
+      for (const std::string& remark : (*node)->remarks()) lines += "\n" + remark;
+      return report(kDone, lines);
+    }
     status = exit_status(started.error());
     report(status, describe(started.error()));
     (*node)->loop().stop();
@@ -92,14 +113,10 @@ int serve(const Home& home, const NodeOptions& options, const Report& report) {
 }
 
 int serve_in_foreground(const Home& home, const NodeOptions& options) {
-  return serve(home, options, [](int status, const std::string& line) {
-    if (status != kDone) fail("node", status, line);
-    else std::printf("%s\n", line.c_str());
-    std::fflush(stdout);
-  });
+  return serve(home, options, print_report);
 }
 
-// The report comes through a pipe as "STATUS LINE"; a daemon that dies before has sent nothing.
+// The report comes through a pipe as "STATUS LINES"; a daemon that dies before has sent nothing.
 int relay_report(int from) {
   std::string text;
   char buffer[4096];
@@ -110,10 +127,8 @@ int relay_report(int from) {
   size_t space = text.find(' ');
   if (space == std::string::npos) return fail("node", kBroken, "the node died while starting; see node.log in GODWIT_HOME");
   int status = std::atoi(text.c_str());
-  std::string line = text.substr(space + 1);
-  if (status != kDone) return fail("node", status, line);
-  std::printf("%s\n", line.c_str());
-  return kDone;
+  print_report(status, text.substr(space + 1));
+  return status;
 }
 
 int serve_in_background(const Home& home, const NodeOptions& options) {
@@ -128,8 +143,8 @@ int serve_in_background(const Home& home, const NodeOptions& options) {
     become_daemon(ends[1], log);
     auto own_home = Home::open_at(path);
     if (!own_home) _exit(kBroken);
-    int status = serve(*own_home, options, [&](int status, const std::string& line) {
-      std::string text = std::to_string(status) + " " + line;
+    int status = serve(*own_home, options, [&](int status, const std::string& lines) {
+      std::string text = std::to_string(status) + " " + lines;
       [[maybe_unused]] auto written = write_all(ends[1], text);
       close(ends[1]);
     });
@@ -164,20 +179,57 @@ int stop_node(const Home& home) {
   return kDone;
 }
 
+bool is_literal(const std::string& address) {
+  in6_addr ignored;
+  return inet_pton(AF_INET, address.c_str(), &ignored) == 1 || inet_pton(AF_INET6, address.c_str(), &ignored) == 1;
+}
+
+bool is_listenable(const std::string& text) {
+  auto parsed = parse_address(text);
+  return parsed && is_literal(parsed->address);
+}
+
+// Also by a host's name; but what is all digits and dots was meant to be an address.
+bool is_joinable(const std::string& text) {
+  auto parsed = parse_address(text);
+  if (!parsed || parsed->port == 0) return false;
+  bool named = is_valid_name(parsed->address) && parsed->address.find_first_not_of("0123456789.") != std::string::npos;
+  return named || is_literal(parsed->address);
+}
+
+// Whole chunks.
+std::optional<uint64_t> parse_segment_size(std::string_view text) {
+  constexpr std::string_view kUnits = "KMG";
+  size_t unit = text.empty() ? kUnits.npos : kUnits.find(text.back());
+  if (unit != kUnits.npos) text.remove_suffix(1);
+  int shift = unit == kUnits.npos ? 0 : 10 * static_cast<int>(unit + 1);
+  auto number = parse_number(text, shared::kSegmentReach >> shift);
+  uint64_t size = number ? (*number << shift) & ~(shared::kChunk - 1) : 0;
+  return size < shared::kSmallestSegment ? std::nullopt : std::optional(size);
+}
+
 int run_node(const Args& args) {
-  static constexpr std::array<OptionSpec, 5> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
-                                                        {"--join", Takes::kValue}, {"--foreground"}, {"--stop"}}};
+  static constexpr std::array<OptionSpec, 6> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
+                                                        {"--join", Takes::kValue}, {"--segment-size", Takes::kValue},
+                                                        {"--foreground"}, {"--stop"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("node", options.error().what);
   if (!options->words().empty()) return usage_error("node", "unexpected word '" + options->words()[0] + "'");
-  for (auto name : {"--listen", "--join"})
-    if (auto value = options->value(name); value && !parse_address(*value))
-      return usage_error("node", std::string(name) + " takes ADDRESS:PORT, not '" + *value + "'");
+  if (auto name = options->value("--host-name"); name && !is_valid_name(*name))
+    return usage_error("node", "--host-name takes letters, digits, '.', '_' and '-', not '" + *name + "'");
+  if (auto listen = options->value("--listen"); listen && !is_listenable(*listen))
+    return usage_error("node", "--listen takes ADDRESS:PORT with an address of this host, not '" + *listen + "'");
+  if (auto join = options->value("--join"); join && !is_joinable(*join))
+    return usage_error("node", "--join takes the ADDRESS:PORT that another host's node has printed, not '" + *join + "'");
+  auto size = options->value("--segment-size");
+  uint64_t segment_size = size ? parse_segment_size(*size).value_or(0) : 0;
+  if (size && !segment_size)
+    return usage_error("node", "--segment-size takes 16M to 64G, or as many bytes, not '" + *size + "'");
   auto home = Home::open();
   if (!home) return fail("node", home.error());
   if (options->has("--stop")) return stop_node(*home);
   NodeOptions wanted{options->value("--host-name").value_or(""), options->value("--listen").value_or(""),
-                     options->value("--join").value_or("")};
+                     options->value("--join").value_or(""), segment_size};
   return options->has("--foreground") ? serve_in_foreground(*home, wanted) : serve_in_background(*home, wanted);
 }
 
@@ -186,13 +238,15 @@ int run_node(const Args& args) {
 constexpr std::string_view kHostsUsage =
     R"(usage: godwit hosts [--json]
 
-Lists the hosts of the community: name, the address of its node, how many pods it runs.
+Lists the hosts of the community: name, the address of its node, whether the node answers now, how many
+pods it runs.
 )";
 
 int run_hosts(const Args& args) {
   static constexpr std::array<OptionSpec, 1> kSpecs = {{{"--json"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("hosts", options.error().what);
+  if (!options->words().empty()) return usage_error("hosts", "unexpected word '" + options->words()[0] + "'");
   return show_facts("hosts", "hosts", pack_map(), options->has("--json"), {"host", "address", "present", "pods", "this"});
 }
 
@@ -208,17 +262,22 @@ int run_keeper_command(const Args&) {
 }
 
 constexpr std::string_view kFaultsUsage =
-    R"(usage: godwit faults
+    R"(usage: godwit faults [--json]
 
-Lists the points at which GODWIT_FAULT=POINT[:N][:kill|stop|error] can strike, for tests.
+Lists the points at which GODWIT_FAULT=POINT[:N][:kill|stop|error] can strike, for tests: at the Nth
+passing (default the first) the process is killed, or stopped, or the step fails.
 )";
 
 int run_faults(const Args& args) {
-  if (!args.empty()) return usage_error("faults", "unexpected word '" + args[0] + "'");
+  static constexpr std::array<OptionSpec, 1> kSpecs = {{{"--json"}}};
+  auto options = Options::parse(args, kSpecs);
+  if (!options) return usage_error("faults", options.error().what);
+  if (!options->words().empty()) return usage_error("faults", "unexpected word '" + options->words()[0] + "'");
   std::vector<std::string_view> names = fault_points();
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
-  for (auto name : names) std::printf("%.*s\n", static_cast<int>(name.size()), name.data());
+  const char* line = options->has("--json") ? "{\"point\":\"%.*s\"}\n" : "%.*s\n";
+  for (auto name : names) std::printf(line, static_cast<int>(name.size()), name.data());
   return kDone;
 }
 

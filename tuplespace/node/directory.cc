@@ -7,7 +7,7 @@
 namespace godwit {
 namespace {
 
-constexpr uint32_t kNetwork = 198u << 24 | 18u << 16;  // 198.18.0.0/15, docs/decisions/virtual-network.md
+constexpr uint32_t kNetwork = 198u << 24 | 18u << 16;  // 198.18.0.0/15, docs/decisions/0002-virtual-network.md
 constexpr uint32_t kNetworkSize = 1u << 17;
 constexpr int kSnapshotVersion = 1;
 

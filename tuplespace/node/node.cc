@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "tuplespace/command/command.hh"
+#include "tuplespace/node/gather.hh"
 #include "tuplespace/posix/file.hh"
 
 namespace godwit {
@@ -19,6 +20,7 @@ constexpr auto kGreetPatience = std::chrono::seconds(8);
 constexpr auto kComeBackPatience = std::chrono::seconds(2);
 constexpr auto kRejoinPause = std::chrono::seconds(1);
 constexpr auto kLeavePatience = std::chrono::seconds(1);
+constexpr auto kInfoPatience = std::chrono::seconds(2);  // a host that is away holds `hosts` up no longer
 constexpr const char* kLoopback = "127.0.0.1:0";
 
 std::span<const RegisterRoom> rooms_registered;
@@ -99,6 +101,7 @@ Result<void> Node::settle_identity(const NodeOptions& options) {
   if (!is_valid_name(settings_.host_name))
     return make_error(std::errc::invalid_argument,
                       "'" + settings_.host_name + "' is no host name; use letters, digits, '.', '_' and '-'");
+  if (options.segment_size) settings_.segment_size = options.segment_size;
   if (settings_.join.empty()) first_of_ = settings_.community;
   join_asked_ = !options.join.empty();
   if (join_asked_) settings_.join = options.join;
@@ -357,17 +360,27 @@ void Node::serve_own_methods() {
     reply.send_value(farewell());
     leave();
   });
-  serve("hosts", [this](const auto&, Reply reply) {
+  serve("hosts", [this](const auto&, Reply reply) { gather_hosts(reply); }, Retry::kRepeated);
+}
+
+// Present is who answers now: the directory does not hear of a host that loses its power.
+void Node::gather_hosts(Reply reply) {
+  std::vector<std::string> present;
+  for (const auto& [name, host] : directory().hosts())
+    if (host.present) present.push_back(name);
+  ask_all(*this, present, "node.info", pack_map(), in_time(kInfoPatience), [this, reply](Gathering& all) {
     Packer packer;
     packer.array(directory().hosts().size());
     for (const auto& [name, host] : directory().hosts()) {
+      auto answer = all.answers.find(name);
+      bool answers = answer != all.answers.end() && answer->second;
       auto pods = std::count_if(directory().pods().begin(), directory().pods().end(),
                                 [&](const auto& pod) { return pod.second.host == host.name; });
-      packer.add(Raw{pack_map("host", name, "address", host.address, "present", host.present, "pods",
+      packer.add(Raw{pack_map("host", name, "address", host.address, "present", answers, "pods",
                               static_cast<uint64_t>(pods), "this", name == self_.name)});
     }
     reply.send(packer.take());
-  }, Retry::kRepeated);
+  });
 }
 
 }  // namespace godwit

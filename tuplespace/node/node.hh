@@ -26,6 +26,7 @@ struct NodeOptions {
   std::string host_name;  // empty: as before, or the machine's
   std::string listen;     // A:P; empty: as before, or loopback with a port of the kernel's choice
   std::string join;       // A:P; empty: as before, or none: this is a community's first node
+  uint64_t segment_size = 0;  // bytes; 0: as before, or the default
 };
 
 class Node {
@@ -52,8 +53,8 @@ class Node {
     server_.serve(method, std::move(handler), retry);
   }
   void call(const std::string& host, std::string_view method, Packed params, AnswerCallback callback,
-            Deadline deadline) {
-    peers_->call(host, method, std::move(params), std::move(callback), deadline);
+            Deadline deadline, Loop::Clock::duration silence = kAnySilence) {
+    peers_->call(host, method, std::move(params), std::move(callback), deadline, silence);
   }
   void submit(DirectoryCommand command, Replica::Submitted callback,
               Deadline deadline = in_time(kSubmitPatience)) {
@@ -69,6 +70,9 @@ class Node {
       if (serving_) observer(change);
     });
   }
+  /// Something that whoever starts the node should know, though it starts. From an on_start hook.
+  void remark(std::string text) { remarks_.push_back(std::move(text)); }
+  const std::vector<std::string>& remarks() const { return remarks_; }
   void set_pod_controller(std::unique_ptr<PodController> controller) { pods_ = std::move(controller); }
   PodController* pod_controller() { return pods_.get(); }
   void set_pod_host(std::unique_ptr<PodHost> host) { pod_host_ = std::move(host); }
@@ -103,9 +107,10 @@ class Node {
   void started(const Started& callback);
   void announce();
 
+  void gather_hosts(Reply reply);
   void gather_pods(Reply reply);
   void control_pod(const msgpack::object& params, Reply reply);
-  void control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply);
+  void control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply, Deadline deadline);
   void find_log(const std::string& name, Packed params, Reply reply);
   void control_local_pod(const msgpack::object& params, Reply reply);
   void wait_for_end(const msgpack::object& params, Reply reply);
@@ -129,6 +134,7 @@ class Node {
   std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
   std::vector<std::function<Result<void>()>> start_hooks_;
   std::vector<std::function<void()>> stop_hooks_;
+  std::vector<std::string> remarks_;
   bool serving_ = false;  // on_start's hooks have begun
   bool leaving_ = false;
 };

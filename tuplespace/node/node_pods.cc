@@ -6,7 +6,7 @@ namespace godwit {
 namespace {
 
 constexpr auto kFactsPatience = std::chrono::seconds(2);  // a host that is away holds ps up no longer
-constexpr auto kControlPatience = std::chrono::seconds(30);
+constexpr std::chrono::milliseconds kControlPatience = std::chrono::seconds(30);
 constexpr uint64_t kMaxLogChunk = uint64_t{1} << 20;
 
 Error unknown_pod(const std::string& name) {
@@ -35,6 +35,46 @@ Packed pack_row(const PodEntry& pod, const Fields& facts, bool reached) {
                   "virtual_address", dotted(pod.virtual_address));
 }
 
+Packed pack_connection(const ConnectionFacts& c) {
+  return pack_map("connection", c.connection, "pods", c.pods, "addresses", c.addresses, "living", c.living, "accepted",
+                  c.accepted, "tails", c.tails, "heads", c.heads);
+}
+
+std::optional<ConnectionFacts> read_connection(const Fields& fields) {
+  ConnectionFacts c;
+  if (fields.need("connection", c.connection, "pods", c.pods, "addresses", c.addresses, "living", c.living, "accepted",
+                  c.accepted, "tails", c.tails, "heads", c.heads))
+    return std::nullopt;
+  return c;
+}
+
+// Two hosts know a connection between them: what either has seen happen has happened.
+void merge(ConnectionFacts& to, const ConnectionFacts& from) {
+  if (to.connection.empty()) {
+    to = from;
+    return;
+  }
+  to.accepted |= from.accepted;
+  for (size_t i = 0; i < 2; ++i) {
+    to.pods[i] = std::max(to.pods[i], from.pods[i]);  // 0: not known there yet
+    to.living[i] = to.living[i] && from.living[i];
+    to.tails[i] = std::max(to.tails[i], from.tails[i]);
+    to.heads[i] = std::max(to.heads[i], from.heads[i]);
+  }
+}
+
+// A connection as the pod of one of its ends sees it.
+Packed pack_end(const ConnectionFacts& c, uint32_t end, const PodEntry& pod, bool pending) {
+  std::string state = !c.accepted ? "connecting" : c.living[0] && c.living[1] ? "open" : "closing";
+  auto unread = [&](size_t way) { return c.tails[way] - std::min(c.heads[way], c.tails[way]); };
+  Packer packer;
+  packer.map(pending ? 9 : 7).add("connection").add(c.connection).add("pod").add(pod.name).add("host").add(pod.host);
+  packer.add("end").add(end ? "server" : "client").add("state").add(state);
+  packer.add("from").add(c.addresses[0]).add("to").add(c.addresses[1]);
+  if (pending) packer.add("pending_c>s").add(unread(0)).add("pending_s>c").add(unread(1));
+  return packer.take();
+}
+
 std::vector<std::string> hosts_with_pods(const Directory& directory) {
   std::map<std::string, bool> hosts;
   for (const auto& [id, pod] : directory.pods()) hosts[pod.host] = true;
@@ -57,28 +97,36 @@ void Node::serve_pod_methods() {
       reply.send(packer.take());
     });
   }, Retry::kRepeated);
-  serve("pod.connections", [this](const auto& params, Reply reply) {
+  serve("pod.connections", [this](const auto&, Reply reply) {
     if (!pods_) return reply.send(pack(std::vector<uint64_t>{}));
-    pods_->connections(Fields(params).get_or<bool>("pending", false), [reply](std::vector<Packed> all) {
+    pods_->connections([reply](std::vector<ConnectionFacts> all) {
       Packer packer;
       packer.array(all.size());
-      for (const auto& connection : all) packer.add(Raw{connection});
+      for (const auto& connection : all) packer.add(Raw{pack_connection(connection)});
       reply.send(packer.take());
     });
   }, Retry::kRepeated);
   serve("pods", [this](const auto&, Reply reply) { gather_pods(reply); }, Retry::kRepeated);
   serve("connections", [this](const auto& params, Reply reply) {
-    ask_all(*this, hosts_with_pods(directory()), "pod.connections", pack(params), in_time(kFactsPatience), [reply](Gathering& all) {
-      Packed rows;
-      uint32_t count = 0;
+    bool pending = Fields(params).get_or<bool>("pending", false);
+    ask_all(*this, hosts_with_pods(directory()), "pod.connections", pack_map(), in_time(kFactsPatience),
+            [this, pending, reply](Gathering& all) {
+      std::map<std::string, ConnectionFacts> merged;
       for (const auto& [host, answer] : all.answers) {
         std::vector<msgpack::object> connections;
         if (!answer || !decode(answer->get(), connections)) continue;
-        for (const auto& connection : connections) rows += pack(connection);
-        count += static_cast<uint32_t>(connections.size());
+        for (const auto& connection : connections)
+          if (auto facts = read_connection(Fields(connection))) merge(merged[facts->connection], *facts);
       }
-      Packer packer;
-      reply.send(packer.array(count).add(Raw{rows}).take());
+      Packed rows;
+      uint32_t count = 0;
+      for (const auto& [id, facts] : merged)
+        for (uint32_t end = 0; end < 2; ++end)
+          if (const PodEntry* pod = directory().pod(facts.pods[end]); pod && facts.living[end]) {
+            rows += pack_end(facts, end, *pod, pending);
+            ++count;
+          }
+      reply.send(Packer().array(count).add(Raw{rows}).take());
     });
   }, Retry::kRepeated);
   serve("pod.control", [this](const auto& params, Reply reply) { control_local_pod(params, reply); });
@@ -92,7 +140,10 @@ void Node::gather_pods(Reply reply) {
     for (const auto& [host, answer] : all.answers) {
       std::vector<msgpack::object> rows;
       if (!answer || !decode(answer->get(), rows)) continue;
-      for (const auto& row : rows) facts[Fields(row).get_or<uint64_t>("pod", 0)] = row;
+      for (const auto& row : rows) {
+        const PodEntry* pod = directory().pod(Fields(row).get_or<uint64_t>("pod", 0));
+        if (pod && pod->host == host) facts[pod->id] = row;  // else the copy of a move
+      }
     }
     Packer packer;
     packer.array(directory().pods().size());
@@ -111,19 +162,23 @@ void Node::control_pod(const msgpack::object& params, Reply reply) {
   if (auto bad = Fields(params).need("pod", name)) return reply.fail(*bad);
   const PodEntry* pod = directory().pod_named(name);
   if (!pod && !wants_log(params)) return reply.fail(unknown_pod(name));
-  control_pod_on(pod ? pod->host : self_.name, name, pack(params), reply);
+  auto asked = std::chrono::milliseconds(Fields(params).get_or<uint32_t>("milliseconds", kControlPatience.count()));
+  control_pod_on(pod ? pod->host : self_.name, name, pack(params), reply, in_time(std::min(asked, kControlPatience)));
 }
 
 // A pod that has left in the meantime is asked where it is now.
-void Node::control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply) {
-  call(host, "pod.control", params, [this, host, name, params, reply](Answer answer) {
+void Node::control_pod_on(const std::string& host, const std::string& name, Packed params, Reply reply,
+                          Deadline deadline) {
+  if (const HostEntry* entry = directory().host(host); entry && !entry->present)
+    return reply.fail(make_error(std::errc::host_unreachable, "no node runs on " + host + "; start it there"));
+  call(host, "pod.control", params, [this, host, name, params, reply, deadline](Answer answer) {
     if (answer) return reply.send(pack(answer->get()));
     if (answer.error().code != std::errc::no_such_process) return reply.fail(answer.error());
     const PodEntry* pod = directory().pod_named(name);
-    if (pod && pod->host != host) return control_pod_on(pod->host, name, params, reply);
+    if (pod && pod->host != host) return control_pod_on(pod->host, name, params, reply, deadline);
     if (!pod && wants_log(unpack(params)->get())) return find_log(name, params, reply);
     reply.fail(answer.error());
-  }, in_time(kControlPatience));
+  }, deadline, kPeerSilence);
 }
 
 void Node::find_log(const std::string& name, Packed params, Reply reply) {

@@ -16,8 +16,9 @@ struct Peers::Channel {
     Packed params;
     AnswerCallback callback;
     Loop::TimerId expiry = 0;
-    Clock::time_point sent;
+    Clock::time_point begun, sent;
     Clock::duration patience = kFirstRetry;
+    Clock::duration silence = kAnySilence;
   };
 
   Channel(Peers& peers, std::string name, bool name_is_address)
@@ -27,13 +28,16 @@ struct Peers::Channel {
     for (auto& [sequence, call] : calls) peers.loop_.cancel(call.expiry);
   }
 
-  void begin(std::string_view method, Packed params, AnswerCallback callback, Deadline deadline) {
+  void begin(std::string_view method, Packed params, AnswerCallback callback, Deadline deadline,
+             Clock::duration silence) {
     uint64_t sequence = next_sequence++;
     Call& call = calls[sequence];
     call.method = method;
     call.params = std::move(params);
     call.callback = std::move(callback);
-    call.expiry = peers.loop_.at(deadline, [this, sequence] { expire(sequence); });
+    call.begun = Clock::now();
+    call.silence = silence;
+    call.expiry = peers.loop_.at(deadline, [this, sequence] { expire(sequence, std::errc::timed_out); });
     if (!dealer) connect();
     send(sequence, call);
     if (!tick) tick = peers.loop_.after(kFirstRetry, [this] { on_tick(); });
@@ -74,13 +78,26 @@ struct Peers::Channel {
     callback(std::move(answer));
   }
 
-  void expire(uint64_t sequence) {
-    finish(sequence, make_error(std::errc::timed_out, "the node of " + name + " does not answer; see that it "
-                                                      "runs and has this community's key"));
+  void expire(uint64_t sequence, std::errc code) {
+    std::string who = (name_is_address ? "the node at " : "host ") + name;
+    bool works = heard >= calls.at(sequence).begun;
+    finish(sequence, make_error(code, works ? who + " has not done it in time; see its node.log"
+                                            : who + " does not answer; see that its node runs and has this "
+                                                    "community's key"));
+  }
+
+  // A callback may begin calls, and end others.
+  void expire_silent() {
+    std::vector<uint64_t> over;
+    for (auto& [sequence, call] : calls)
+      if (Clock::now() - std::max(call.begun, heard) > call.silence) over.push_back(sequence);
+    for (uint64_t sequence : over)
+      if (calls.contains(sequence)) expire(sequence, std::errc::host_unreachable);
   }
 
   // Silence since a call was sent means that its DEALER may be dead: then all go out on a fresh one.
   void on_tick() {
+    expire_silent();
     tick = 0;
     auto now = Clock::now();
     std::vector<uint64_t> due;
@@ -121,18 +138,18 @@ Peers::Channel& Peers::channel(const std::string& name, bool is_address) {
 }
 
 void Peers::call(const std::string& host, std::string_view method, Packed params,
-                 AnswerCallback callback, Deadline deadline) {
+                 AnswerCallback callback, Deadline deadline, Clock::duration silence) {
   if (host == self_) return call_self(method, std::move(params), std::move(callback), deadline);
   if (!find_address_(host)) {
     Error error = make_error(std::errc::no_such_device_or_address, "no host named " + host + "; see godwit hosts");
     return loop_.post([callback = std::move(callback), error] { callback(error); });
   }
-  channel(host, false).begin(method, std::move(params), std::move(callback), deadline);
+  channel(host, false).begin(method, std::move(params), std::move(callback), deadline, silence);
 }
 
 void Peers::call_address(const std::string& address, std::string_view method, Packed params,
                          AnswerCallback callback, Deadline deadline) {
-  channel(address, true).begin(method, std::move(params), std::move(callback), deadline);
+  channel(address, true).begin(method, std::move(params), std::move(callback), deadline, kAnySilence);
 }
 
 // As over the network: later, and with the deadline.

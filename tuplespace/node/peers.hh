@@ -16,6 +16,10 @@ namespace godwit {
 using Deadline = Loop::Clock::time_point;
 inline Deadline in_time(Loop::Clock::duration span) { return Loop::Clock::now() + span; }
 
+/// A node that works on a request says so again and again, more often than this: one that says nothing is away.
+inline constexpr auto kPeerSilence = std::chrono::seconds(5);
+inline constexpr Loop::Clock::duration kAnySilence = Loop::Clock::duration::max();
+
 class Peers {
  public:
   /// `find_address` answers the A:P of a host's node, or nullopt for an unknown host.
@@ -25,9 +29,10 @@ class Peers {
 
   void set_self(std::string host_name) { self_ = std::move(host_name); }
 
-  /// Errors: no_such_device_or_address (unknown host), timed_out (it may still happen), and the method's.
+  /// Errors: no_such_device_or_address (unknown host), timed_out, host_unreachable when nothing at all is heard of the
+  /// node for `silence` (after both it may still happen), and the method's.
   void call(const std::string& host, std::string_view method, Packed params, AnswerCallback callback,
-            Deadline deadline);
+            Deadline deadline, Loop::Clock::duration silence = kAnySilence);
   /// To a node whose name is not known yet.
   void call_address(const std::string& address, std::string_view method, Packed params,
                     AnswerCallback callback, Deadline deadline);

@@ -1,5 +1,6 @@
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -20,10 +21,11 @@ constexpr std::string_view kPsUsage =
 
 Lists the pods of all hosts. With --json one object a line: pod, host, pid, state (running, moving,
 frozen; starting, or unreachable when its host does not answer), epoch, movable, reason, command,
-connections, bytes_in, bytes_out, virtual_host.
+connections, bytes_in, bytes_out, virtual_host. REASON says why a pod cannot be moved.
 
-   --connections   lists connections instead
-   --pending       lists connections with the bytes in flight in each direction
+   --connections   lists the pods' ends of connections instead: connection, pod, host, end (client or
+                   server), state (connecting, open, closing), from, to
+   --pending       the same, with the bytes of each direction that its reader has not taken yet
 )";
 
 int run_ps(const Args& args) {
@@ -33,12 +35,12 @@ int run_ps(const Args& args) {
   if (!options->words().empty()) return usage_error("ps", "unexpected word '" + options->words()[0] + "'");
   bool json = options->has("--json"), pending = options->has("--pending");
   if (pending || options->has("--connections")) {
-    std::vector<std::string> columns{"connection", "pod", "host", "state", "from", "to"};
+    std::vector<std::string> columns{"connection", "pod", "host", "end", "state", "from", "to"};
     if (pending) columns.insert(columns.end(), {"pending_c>s", "pending_s>c"});
     return show_facts("ps", "connections", pack_map("pending", pending), json, columns);
   }
   return show_facts("ps", "pods", pack_map(), json,
-                    {"pod", "host", "pid", "state", "epoch", "movable", "connections", "command"});
+                    {"pod", "host", "pid", "state", "epoch", "movable", "connections", "reason", "command"});
 }
 
 // ---- godwit stop, kill
@@ -56,17 +58,24 @@ Ends all processes of the pod with SIGKILL, and waits until they are gone, at mo
 (default 10).
 )";
 
+// The node answers for a host that is silent; if it is silent itself, that is said a moment later.
 Result<void> signal_and_wait(const std::string& pod, int signo, std::chrono::nanoseconds patience) {
+  using std::chrono::nanoseconds, std::chrono::milliseconds;
+  constexpr nanoseconds kShortest = seconds(1), kLongest = seconds(30), kGrace = seconds(2);
   auto home = Home::open();
   if (!home) return home.error();
   auto client = NodeClient::connect(*home);
   if (!client) return client.error();
-  Answer sent = client->call("pods.control", pack_map("pod", pod, "verb", "signal", "signo", signo), seconds(30));
+  auto until = std::chrono::steady_clock::now() + patience;
+  auto delivery = std::chrono::ceil<milliseconds>(std::clamp(patience, kShortest, kLongest));
+  Answer sent = client->call("pods.control", pack_map("pod", pod, "verb", "signal", "signo", signo, "milliseconds",
+                                                      delivery.count()), delivery + kGrace);
   if (!sent) return sent.error();
-  Answer ended = client->call("pods.wait", pack_map("pod", pod), std::max<std::chrono::nanoseconds>(patience, seconds(0)));
+  Answer ended = client->call("pods.wait", pack_map("pod", pod), until - std::chrono::steady_clock::now());
   if (ended) return {};
   if (ended.error().code != std::errc::timed_out) return ended.error();
-  return make_error(std::errc::timed_out, "pod " + pod + " still runs; end it with godwit kill " + pod);
+  return make_error(std::errc::timed_out, "pod " + pod + " still runs; " +
+                                              (signo == SIGKILL ? "see godwit ps" : "end it with godwit kill " + pod));
 }
 
 int end_pod(const char* command, const Args& args, int signo) {
@@ -88,8 +97,8 @@ int run_kill(const Args& args) { return end_pod("kill", args, SIGKILL); }
 constexpr std::string_view kLogsUsage =
     R"(usage: godwit logs POD [-f]
 
-Prints what a pod has written to stdout and stderr since it began, on whichever hosts. Of one that has ended: if it was
-detached.
+Prints what a pod has written to stdout and stderr since it began, on whichever hosts it has been. The
+log of a pod that ran with --detach outlives it.
 
    -f   goes on with what it writes, until it ends
 )";

@@ -1,5 +1,6 @@
 // What the node must be able to ask of the pods of its own host. The wrapper's room implements it.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -22,6 +23,17 @@ struct PodFacts {
   uint64_t bytes_out = 0;
 };
 
+/// A connection as one host knows it; of one between hosts each knows the half that it sees first. [0]: of the client's
+/// end and what it writes, [1]: of the server's.
+struct ConnectionFacts {
+  std::string connection;                          // as in tuples
+  std::array<uint64_t, 2> pods = {};               // ids, or a bridge; 0: not known
+  std::array<std::string, 2> addresses;
+  std::array<bool, 2> living = {};                 // not closed
+  bool accepted = false;
+  std::array<uint64_t, 2> tails = {}, heads = {};  // bytes written and bytes taken since the stream's start
+};
+
 struct PodLog {
   std::string data;
   uint64_t next = 0;   // offset to ask for next, bytes from the log's start
@@ -34,15 +46,17 @@ class PodController {
  public:
   virtual ~PodController() = default;
   virtual void facts(std::function<void(std::vector<PodFacts>)> callback) = 0;
+  /// "moving" or "frozen" while a move has the pod in hand; "" when it runs.
+  virtual void set_state(const std::string& pod, std::string state) {
+    static_cast<void>(pod);
+    static_cast<void>(state);
+  }
   virtual void signal(const std::string& pod, int signo, std::function<void(Result<void>)> callback) = 0;
   /// At most `limit` bytes from `offset`. With `wait`, answers when there is something or the pod ends.
   virtual void log(const std::string& pod, uint64_t offset, uint64_t limit, bool wait,
                    std::function<void(Result<PodLog>)> callback) = 0;
-  /// For `ps --connections` (and with `pending` what is unread in them): one msgpack map a connection.
-  virtual void connections(bool pending, std::function<void(std::vector<Packed>)> callback) {
-    static_cast<void>(pending);
-    callback({});
-  }
+  /// Of this host's pods.
+  virtual void connections(std::function<void(std::vector<ConnectionFacts>)> callback) { callback({}); }
 };
 
 }  // namespace godwit

@@ -16,7 +16,7 @@ uint64_t hash(std::string_view text) {
 
 Error cannot_open(const std::string& name, int e) {
   std::string path = "/dev/shm/" + name;
-  if (e == -EPROTO)
+  if (e == -EPROTO || e == -EAGAIN)
     return make_error(std::errc::protocol_not_supported,
                       path + " is a segment of another version; stop the programs that use it, then remove it");
   if (e == -ENOSPC)
@@ -32,14 +32,19 @@ std::string segment_name(const Home& home) {
   return name;
 }
 
-Result<shared::Segment> open_host_segment(const Home& home, uint64_t size) {
+uint64_t segment_size(const Home& home) {
+  auto settings = home.settings();
+  return settings && settings->segment_size ? settings->segment_size : shared::kDefaultSegmentSize;
+}
+
+Result<shared::Segment> open_host_segment(const Home& home) {
   std::string name = segment_name(home);
   shared::Segment segment;
   for (;;) {
     int e = shared::Segment::open(name.c_str(), &segment);
     if (e == 0) return segment;
     if (e != -ENOENT) return cannot_open(name, e);
-    e = shared::Segment::create(name.c_str(), size);
+    e = shared::Segment::create(name.c_str(), segment_size(home));
     if (e != 0 && e != -EEXIST) return cannot_open(name, e);
   }
 }

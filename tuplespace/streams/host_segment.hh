@@ -10,7 +10,10 @@ namespace godwit {
 /// Name in /dev/shm, derived from the home's path and its owner.
 std::string segment_name(const Home& home);
 
+/// Size in bytes of the home's segment when it is made.
+uint64_t segment_size(const Home& home);
+
 /// Opens the home's segment, making it first if there is none. Errors say what to do.
-Result<shared::Segment> open_host_segment(const Home& home, uint64_t size = shared::kDefaultSegmentSize);
+Result<shared::Segment> open_host_segment(const Home& home);
 
 }  // namespace godwit

@@ -86,6 +86,13 @@ ListenerEntry entry_of(const shared::Listener& listener) {
   return entry;
 }
 
+std::string size_text(uint64_t bytes) {
+  constexpr uint64_t kMegabyte = 1 << 20, kGigabyte = 1 << 30;
+  if (bytes % kGigabyte == 0) return std::to_string(bytes / kGigabyte) + "G";
+  if (bytes % kMegabyte == 0) return std::to_string(bytes / kMegabyte) + "M";
+  return std::to_string(bytes) + " bytes";
+}
+
 std::string proxy_name(uint64_t listener) {
   char name[32];
   snprintf(name, sizeof name, "proxy/%llx", static_cast<unsigned long long>(listener));
@@ -129,6 +136,9 @@ Result<void> StreamService::start() {
   auto segment = open_host_segment(node_.home());
   if (!segment) return segment.error();
   segment_ = *segment;
+  if (uint64_t is = segment_.header().size, wanted = segment_size(node_.home()); is != wanted)
+    node_.remark("the segment in use has " + size_text(is) + " and keeps them, not " + size_text(wanted) +
+                 "; once its pods have ended, stop the node and start it again");
   segment_.header().host_number = node_.host_number();
   auto streams = Streams::create(node_.loop(), segment_);
   if (!streams) return streams.error();

@@ -78,8 +78,7 @@ StreamSource::StreamSource(shared::Thread& self, IsHere is_here)
     : self_(self), is_here_(std::move(is_here)), by_members_(!is_here_) {
   if (!by_members_) return;
   is_here_ = [this](uint64_t pod) {
-    if (pod & kBridgePod) return (pod & 0xffffff) == self_.segment.header().host_number;
-    return std::binary_search(members_.begin(), members_.end(), pod);
+    return pod == own_bridge(self_.segment) || std::binary_search(members_.begin(), members_.end(), pod);
   };
 }
 

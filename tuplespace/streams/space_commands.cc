@@ -27,15 +27,16 @@ The space net holds the socket traffic of all pods:
 )";
 
 constexpr std::string_view kRdpUsage =
-    R"(usage: godwit rdp TUPLE... --space net [--json]
+    R"(usage: godwit rdp TUPLE... --space net [--timeout SECONDS] [--json]
 
-As godwit rd without waiting: exit status 1 if no tuple matches.
+As godwit rd without waiting, whatever --timeout says: exit status 1 if no tuple matches.
 )";
 
 constexpr std::string_view kCountUsage =
-    R"(usage: godwit count TUPLE... --space net
+    R"(usage: godwit count TUPLE... --space net [--timeout SECONDS] [--json]
 
-Prints how many tuples match any of the templates. See godwit help rd.
+Prints how many tuples match any of the templates, as a bare number, which is JSON too, and without
+waiting, whatever --timeout says. See godwit help rd.
 )";
 
 constexpr std::string_view kRefusedUsage =

@@ -91,8 +91,7 @@ Streams::~Streams() {
 }
 
 bool Streams::lives_here(uint64_t pod) const {
-  if (pod & kBridgePod) return (pod & 0xffffff) == segment_.header().host_number;
-  return shared::find_pod(segment_, pod) != 0;
+  return pod == own_bridge(segment_) || shared::find_pod(segment_, pod) != 0;
 }
 
 Result<void> Streams::attach(Socket& socket, uint32_t side, UniqueFd placeholder, EndUser& user) {

@@ -18,6 +18,8 @@ namespace godwit {
 
 /// Pod ids with this bit are bridges: the low 24 bits are the host's number.
 inline constexpr uint64_t kBridgePod = 1ull << 63;
+/// The bridge of the segment's host.
+inline uint64_t own_bridge(shared::Segment segment) { return kBridgePod | segment.header().host_number; }
 /// Runs that belong to the node itself.
 inline constexpr uint64_t kNodePod = ~0ull;
 

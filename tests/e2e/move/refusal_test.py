@@ -19,7 +19,7 @@ class Refusals(unittest.TestCase):
         done = host.run(GODWIT, *words, check=False)
         self.assertEqual(done.returncode, status, done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith(f"godwit {words[0]}: "), done.stderr)
+        self.assertRegex(done.stderr, f"^godwit {words[0]}: .+; .+\n$")
         self.assertIn(fragment, done.stderr)
 
     def assert_undisturbed(self, load):
@@ -50,9 +50,21 @@ class Refusals(unittest.TestCase):
             hosts.a.run("cp", shutil.which("redis-server"), "/mnt/only-here")
             hosts.a.godwit("run", "--detach", "--name", "only", "--publish", f"{PORT}:{PORT}", "--", "/mnt/only-here", "--port",
                            str(PORT), "--protected-mode", "no", "--save", "")
-            self.refused(hosts.a, REFUSED, "/mnt/only-here", "move", "only", "b")
             pong = ("redis-cli", "-h", hosts.a.address, "-p", str(PORT), "ping")
+            while hosts.a.run(*pong, check=False).stdout != "PONG\n":
+                pass
+            self.refused(hosts.a, REFUSED, "/mnt/only-here cannot be opened: No such file or directory; both hosts need",
+                         "move", "only", "b")
             self.assertEqual(hosts.a.run(*pong).stdout, "PONG\n")
+
+    def test_of_a_program_with_a_udp_socket(self):
+        with Hosts() as hosts:
+            hosts.a.godwit("run", "--detach", "--name", "udp", "--", sys.executable, "-c", HOLD_UDP)
+            while hosts.a.godwit("logs", "udp").stdout != "up\n":
+                pass
+            for more in ((), ("--dry-run",)):
+                self.refused(hosts.a, REFUSED, "it holds a UDP socket, descriptor 3; pod udp stays on a", "move", "udp", "b",
+                             *more)
 
     def test_of_a_redis_that_saves(self):
         with Hosts() as hosts:
@@ -113,6 +125,12 @@ import socket, sys
 s = socket.create_server(("0.0.0.0", 7000))
 print("taken", flush=True)
 sys.stdin.read()
+"""
+HOLD_UDP = """
+import signal, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("up", flush=True)
+signal.pause()
 """
 THROW_GARBAGE = """
 import os, socket, sys

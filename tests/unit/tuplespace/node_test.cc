@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <random>
+#include <sstream>
 
 #include "support/godwit_process.hh"
 #include "tuplespace/command/command.hh"
@@ -34,14 +36,57 @@ TEST(Command, HelpReadsAndMistakesAreOneLine) {
   EXPECT_TRUE(host.godwit({"help", "node"}).out.starts_with("usage: godwit node"));
   EXPECT_EQ(host.godwit({"node", "--help"}).out, host.godwit({"help", "node"}).out);
   for (auto words : {std::vector<std::string>{"node", "--nonsense"}, {"node", "--listen"}, {"node", "--listen", "here"},
-                     {"node", "word"}, {"ps", "word"}, {"stop"}, {"stop", "a", "b"}, {"stop", "a", "--timeout", "-1"}}) {
+                     {"node", "word"}, {"ps", "word"}, {"stop"}, {"stop", "a", "b"}, {"stop", "a", "--timeout", "-1"},
+                     {"hosts", "word"}, {"faults", "--nonsense"}, {"help", "nonsense"}, {"help", "ps", "hosts"},
+                     {"node", "--host-name", ""}, {"node", "--host-name", "a b"}, {"node", "--listen", "300.1.1.1:70"},
+                     {"node", "--listen", "name:70"}, {"node", "--listen", "127.0.0.1:70000"}, {"node", "--join", "1.2.3:70"},
+                     {"node", "--join", "127.0.0.1:0"}, {"node", "--join", "a b:70"}, {"node", "--segment-size", ""},
+                     {"node", "--segment-size", "0"}, {"node", "--segment-size", "1M"}, {"node", "--segment-size", "65G"},
+                     {"node", "--segment-size", "-1"}, {"node", "--segment-size", "512Q"}, {"node", "--segment-size", "G"},
+                     {"node", "--segment-size", "99999999999999999999"}}) {
     Finished result = host.godwit(words);
     EXPECT_EQ(result.status, 2) << words[0];
     EXPECT_TRUE(is_one_error_line(result, words[0])) << result.err;
   }
-  EXPECT_EQ(host.godwit({"nonsense"}).status, 2);
-  EXPECT_EQ(host.godwit({"help", "nonsense"}).status, 2);
+  for (auto words : {std::vector<std::string>{"nonsense"}, {"--version", "word"}, {}}) {
+    Finished result = host.godwit(words);
+    EXPECT_EQ(result.status, 2);
+    EXPECT_TRUE(result.err.starts_with("godwit: ")) << result.err;
+    EXPECT_NE(result.err.find("; see godwit --help"), std::string::npos) << result.err;
+  }
+  EXPECT_TRUE(host.godwit({"help", "help"}).out.starts_with("usage: godwit help"));
+  EXPECT_EQ(host.godwit({"help"}).out, help.out);
   EXPECT_FALSE(std::filesystem::exists(host.home() + "/node.pid"));  // nothing was started for that
+}
+
+TEST(Command, EveryPageBeginsWithItsUsageAndEverySummaryIsLowerCase) {
+  TestHost host("a");
+  std::istringstream overview(host.godwit({"--help"}).out);
+  int commands = 0;
+  for (std::string line; std::getline(overview, line);) {
+    if (!line.starts_with("   ") || line.size() < 16) continue;
+    std::string name = line.substr(3, line.find(' ', 3) - 3);
+    EXPECT_TRUE(std::islower(static_cast<unsigned char>(line[15]))) << line;
+    EXPECT_TRUE(host.godwit({"help", name}).out.starts_with("usage: godwit " + name)) << name;
+    ++commands;
+  }
+  EXPECT_GT(commands, 8);
+}
+
+TEST(Command, AFaultThatCannotStrikeIsRefused) {
+  TestHost host("a");
+  Finished listed = host.godwit({"faults", "--json"}, {{"GODWIT_FAULT", "nonsense"}});
+  EXPECT_EQ(listed.status, 0);
+  EXPECT_NE(listed.out.find("{\"point\":\"directory.append.write\"}\n"), std::string::npos) << listed.out;
+  for (const char* fault : {"nonsense", "directory.append.write:0", "directory.append.write:2x", "directory.append.write:-1",
+                            "directory.append.write:burn", "directory.append.write:error:2", ":error"}) {
+    Finished result = host.godwit({"ps"}, {{"GODWIT_FAULT", fault}});
+    EXPECT_EQ(result.status, 2) << fault;
+    EXPECT_TRUE(is_one_error_line(result, "ps")) << result.err;
+    EXPECT_NE(result.err.find("see godwit faults"), std::string::npos) << result.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(host.home() + "/node.pid"));
+  EXPECT_EQ(host.godwit({"ps"}, {{"GODWIT_FAULT", ""}}).status, 0);
 }
 
 TEST(Home, IsPrivateAndAnotherUsersIsRefused) {
@@ -151,6 +196,64 @@ TEST(Node, RefusesWhatItCannotListenOn) {
     EXPECT_TRUE(is_one_error_line(result, "node")) << result.err;
   }
   EXPECT_EQ(host.start_node().status, 0);
+}
+
+struct stat segment_file(const TestHost& host) {
+  struct stat status {};
+  EXPECT_EQ(stat(("/dev/shm/" + segment_name(*Home::open_at(host.home()))).c_str(), &status), 0);
+  return status;
+}
+
+TEST(SegmentSize, IsWhatTheNodeWasToldAndItRemembersIt) {
+  TestHost host("a");
+  for (auto [words, size] : {std::pair{std::vector<std::string>{"--segment-size", "512M"}, 512ull << 20},
+                             {{}, 512ull << 20},
+                             {{"--segment-size", "33554432"}, 32ull << 20},
+                             {{"--segment-size=16M"}, 16ull << 20}}) {
+    Finished ready = host.start_node(words);
+    ASSERT_EQ(ready.status, 0) << ready.err;
+    EXPECT_EQ(ready.err, "");
+    EXPECT_EQ(static_cast<uint64_t>(segment_file(host).st_size), size);
+    EXPECT_LT(segment_file(host).st_blocks * 512, 8 << 20);  // sparse
+    host.godwit({"node", "--stop"});
+  }
+  EXPECT_EQ(host.godwit({"count", "(?)", "--space", "net"}).status, 0);  // whoever comes first makes it
+  EXPECT_EQ(segment_file(host).st_size, 16 << 20);
+}
+
+TEST(SegmentSize, OfASegmentInUseStandsAndIsToldWithTheRemedy) {
+  TestHost host("a");
+  ASSERT_EQ(host.start_node({"--segment-size", "1G"}).status, 0);
+  host.kill_node();  // what it leaves is in use, as far as the next one knows
+  Finished second = host.start_node({"--segment-size", "512M"});
+  EXPECT_EQ(second.status, 0);
+  EXPECT_TRUE(second.out.starts_with("ready a ")) << second.out;
+  EXPECT_EQ(std::count(second.out.begin(), second.out.end(), '\n'), 1) << second.out;
+  EXPECT_TRUE(is_one_error_line(second, "node")) << second.err;
+  EXPECT_NE(second.err.find("has 1G and keeps them, not 512M; "), std::string::npos) << second.err;
+  EXPECT_EQ(segment_file(host).st_size, 1 << 30);
+  host.godwit({"node", "--stop"});  // as the remedy says
+  EXPECT_EQ(host.start_node().err, "");
+  EXPECT_EQ(segment_file(host).st_size, 512 << 20);
+}
+
+TEST(Segment, OfAnotherVersionIsRefusedWithTheRemedyAndStays) {
+  TestHost host("a");
+  std::filesystem::create_directories(host.home());
+  std::string name = segment_name(*Home::open_at(host.home()));
+  ASSERT_EQ(shared::Segment::create(name.c_str(), 64 << 20), 0);
+  shared::Segment segment;
+  ASSERT_EQ(shared::Segment::open(name.c_str(), &segment), 0);
+  segment.header().version++;
+  auto inode = segment_file(host).st_ino;
+  for (auto words : {std::vector<std::string>{"node"}, {"hosts"}}) {
+    Finished result = host.godwit(words);
+    EXPECT_EQ(result.status, words[0] == "node" ? 4 : 125);
+    EXPECT_TRUE(is_one_error_line(result, words[0])) << result.err;
+    EXPECT_NE(result.err.find("/dev/shm/" + name + " is a segment of another version; stop the programs that use it, then "
+                              "remove it"), std::string::npos) << result.err;
+  }
+  EXPECT_EQ(segment_file(host).st_ino, inode);
 }
 
 TEST(Node, JoinsACommunityAndEveryHostSeesAll) {

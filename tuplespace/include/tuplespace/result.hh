@@ -16,7 +16,10 @@ struct Error {
   std::error_code code;  // what kind: an errno, mostly
   std::string what;      // what was being done, and what to do about it; no final period
 
-  std::string message() const { return code ? what + ": " + code.message() : what; }
+  /// With the code's text, unless `what` says already what to do.
+  std::string message() const {
+    return code && what.find("; ") == std::string::npos ? what + ": " + code.message() : what;
+  }
 };
 
 /// The error of the system call that just failed. Reads errno.
