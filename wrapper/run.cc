@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 
+#include "tuplespace/fault.hh"
 #include "tuplespace/node/client.hh"
 #include "wrapper/commands.hh"
 #include "wrapper/ferry.hh"
@@ -72,6 +73,7 @@ class Run {
   NodeClient client_;
   PodSpec spec_;
   PodPlace place_;
+  Starter starter_;  // the node gives the pod up when it is gone before pods.started
   std::string directory_;
 };
 
@@ -80,13 +82,18 @@ Result<void> Run::admit() {
   if (Unmovable kind = program_kind(spec_.command[0]); kind != Unmovable::kNone) spec_.reason = unmovable_text(kind);
   std::string program = spec_.command[0];
   std::string hint = program.substr(program.rfind('/') + 1);
-  Answer answer = client_.call("pods.admit", pack_map("name", options_.value("--name").value_or(""), "hint", hint,
-                                                      "virtual_host", options_.value("--host").value_or("")), kPatience);
+  auto starter = board_as_starter(home_);
+  if (!starter) return starter.error();
+  starter_ = std::move(*starter);
+  Answer answer = client_.call("pods.admit",
+                               pack_map("name", options_.value("--name").value_or(""), "hint", hint, "virtual_host",
+                                        options_.value("--host").value_or(""), "starter", starter_.number), kPatience);
   if (!answer) return answer.error();
   Fields fields(answer->get());
   if (auto bad = fields.need("pod", place_.pod, "member", place_.member, "segment", place_.segment, "name", spec_.name,
                              "virtual_host", spec_.host))
     return *bad;
+  GODWIT_FAULT_POINT("run.admitted");
   auto directory = claim_pod_directory(spec_.name, program);
   if (!directory) return directory.error();
   directory_ = *directory;
@@ -119,14 +126,17 @@ int Run::run(uint64_t signal_mask) {
     give_up();
     return fail("run", published.error());
   }
-  auto started = start_supervisor(spec_, directory_, place_, !detach, Arrival{}, signal_mask);
+  GODWIT_FAULT_POINT("run.prepared");
+  auto started = start_supervisor(spec_, directory_, place_, !detach, Arrival{}, signal_mask, starter_.place.get());
   if (!started || started->status) {
     give_up();
     if (!started) return fail("run", kBroken, describe(started.error()));
     return fail("run", started->status, started->problem + "; give the path of a program");
   }
+  GODWIT_FAULT_POINT("run.started");
   Answer told = client_.call("pods.started", pack_map("pod", place_.pod, "name", spec_.name), kPatience);
   if (!told) fail("run", 0, "the node does not look after the pod: " + describe(told.error()));
+  starter_.place.reset();
   if (detach) {
     std::printf("%s\n", spec_.name.c_str());
     return kDone;

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "wrapper/pod_files.hh"
 #include "wrapper/supervisor_parts.hh"
 
 namespace godwit::wrapper {
@@ -41,8 +42,11 @@ bool write_file(const std::string& path, const std::string& text) {
 int Supervisor::run() {
   inherited_ = open_descriptors();
   std::erase(inherited_, plan_.client);
+  std::erase(inherited_, plan_.starting);
   ::fcntl(plan_.client, F_SETFD, FD_CLOEXEC);
   set_nonblocking(plan_.client);
+  ::fcntl(plan_.starting, F_SETFD, FD_CLOEXEC);
+  starting_.reset(plan_.starting);
   clients_.emplace_back();
   clients_.back().fd.reset(plan_.client);
   if (plan_.attach) foreground_ = &clients_.back();
@@ -94,7 +98,7 @@ void Supervisor::loop() {
     if (pod_over_ && (!console_.unheard() || foreground_silent())) done_ = true;
   }
   if (!departed_) finish_clients();
-  if (!pod_file_.empty()) ::unlink(pod_file_.c_str());
+  if (pod_file_.valid()) remove_pod_file(namespace_);
   if (detached_ && !departed_) {
     write_file(plan_.directory + "/status", std::to_string(status_) + "\n");
     ::unlink((plan_.directory + "/control").c_str());

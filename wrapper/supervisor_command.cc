@@ -38,20 +38,21 @@ std::string wrapper_library() {
   return "";
 }
 
-// Words: directory, client descriptor, attach, segment, member, pod, program PID, two clock offsets, reason,
+// Words: directory, client descriptor, starting descriptor, attach, segment, member, pod, program PID, two clock offsets, reason,
 // then argv. Between our own two halves only.
 int supervise_command(const std::vector<std::string>& arguments) {
-  constexpr size_t kWords = 10;
+  constexpr size_t kWords = 11;
   if (arguments.size() < kWords) return 2;
   SupervisorPlan plan;
   plan.directory = arguments[0];
   plan.client = std::atoi(arguments[1].c_str());
-  plan.attach = arguments[2] == "1";
-  plan.place = {arguments[3], static_cast<uint32_t>(std::strtoul(arguments[4].c_str(), nullptr, 10)),
-                std::strtoull(arguments[5].c_str(), nullptr, 10)};
-  plan.init.program = std::atoi(arguments[6].c_str());
-  plan.init.monotonic_offset = std::strtoll(arguments[7].c_str(), nullptr, 10);
-  plan.init.boottime_offset = std::strtoll(arguments[8].c_str(), nullptr, 10);
+  plan.starting = std::atoi(arguments[2].c_str());
+  plan.attach = arguments[3] == "1";
+  plan.place = {arguments[4], static_cast<uint32_t>(std::strtoul(arguments[5].c_str(), nullptr, 10)),
+                std::strtoull(arguments[6].c_str(), nullptr, 10)};
+  plan.init.program = std::atoi(arguments[7].c_str());
+  plan.init.monotonic_offset = std::strtoll(arguments[8].c_str(), nullptr, 10);
+  plan.init.boottime_offset = std::strtoll(arguments[9].c_str(), nullptr, 10);
   UniqueFd file(::open((plan.directory + "/spec").c_str(), O_RDONLY | O_CLOEXEC));
   std::string text(1 << 20, 0);
   ssize_t n = file.valid() ? ::read(file.get(), text.data(), text.size()) : -1;
@@ -76,15 +77,15 @@ int supervise_command(const std::vector<std::string>& arguments) {
 }
 
 Result<Supervised> start_supervisor(const PodSpec& spec, const std::string& directory, const PodPlace& place,
-                                    bool attach, const Arrival& arrival, uint64_t signal_mask) {
+                                    bool attach, const Arrival& arrival, uint64_t signal_mask, int starting) {
   if (!write_file(directory + "/spec", format_spec(spec))) return errno_error("cannot write " + directory + "/spec");
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno_error("cannot make a socket pair");
   Supervised result;
   result.channel.reset(pair[0]);
   UniqueFd theirs(pair[1]);
-  std::vector<std::string> words = {"godwit", "supervise", directory, std::to_string(theirs.get()), attach ? "1" : "0",
-                                    place.segment, std::to_string(place.member), std::to_string(place.pod),
+  std::vector<std::string> words = {"godwit", "supervise", directory, std::to_string(theirs.get()), std::to_string(starting),
+                                    attach ? "1" : "0", place.segment, std::to_string(place.member), std::to_string(place.pod),
                                     std::to_string(arrival.program), std::to_string(arrival.monotonic_offset),
                                     std::to_string(arrival.boottime_offset), spec.reason.empty() ? "-" : spec.reason};
   words.insert(words.end(), spec.command.begin(), spec.command.end());
@@ -96,6 +97,7 @@ Result<Supervised> start_supervisor(const PodSpec& spec, const std::string& dire
   if (middle == 0) {  // nothing but system calls from here to exec: the caller may have threads
     if (::fork() != 0) ::_exit(0);
     ::fcntl(theirs.get(), F_SETFD, 0);
+    ::fcntl(starting, F_SETFD, 0);
     ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signal_mask, nullptr, 8);
     ::execv("/proc/self/exe", argv.data());
     ::_exit(125);

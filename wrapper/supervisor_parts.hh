@@ -41,7 +41,7 @@ class Supervisor {
   Result<void> start_init();
   void map_user(pid_t init);
   void become_init(StandardPipes& pipes, int go);
-  void write_pod_file();
+  Result<void> write_pod_file();
   void handle_child();
   void handle_report();
   void handle_started();
@@ -81,6 +81,8 @@ class Supervisor {
   std::list<Client> clients_;
   StandardPipes pipes_;
   UniqueFd control_, signals_, report_, started_, log_, program_, restoree_;
+  UniqueFd pod_file_;  // its lock, see pod_files.hh
+  UniqueFd starting_;  // until the program runs, see SupervisorPlan
   std::vector<int> inherited_;
   Console console_;
   Client* foreground_ = nullptr;  // while it is on this host and has come with the pod
@@ -90,7 +92,6 @@ class Supervisor {
   pid_t init_ = 0, program_pid_ = 0;
   int restoree_number_ = -1;  // arrival: of its end of the control socket pair, in it
   uint64_t namespace_ = 0;
-  std::string pod_file_;
   int exec_error_ = 0, broken_ = 0, status_ = -1;
   bool announced_ = false, held_ = false, departed_ = false, pod_over_ = false, end_told_ = false, done_ = false;
   bool detached_ = false;

@@ -13,7 +13,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "wrapper/pod_file.hh"
+#include "wrapper/pod_files.hh"
 #include "wrapper/supervisor_parts.hh"
 
 namespace godwit::wrapper {
@@ -61,7 +61,7 @@ Result<void> Supervisor::start_init() {
   char path[32];
   snprintf(path, sizeof path, "/proc/%d", init_);
   namespace_ = pid_namespace_inode(path);
-  write_pod_file();
+  if (auto ok = write_pod_file(); !ok) return ok;
   if (::write(go_write.get(), "", 1) != 1) return errno_error("cannot start the pod's first process");
   pipes_.in_read.reset();
   for (auto& end : pipes_.out_write) end.reset();
@@ -94,18 +94,18 @@ void Supervisor::become_init(StandardPipes& pipes, int go) {
   run_init(plan_.init);
 }
 
-void Supervisor::write_pod_file() {
-  if (plan_.init.preload.empty() && !plan_.init.program) return;
-  if (plan_.place.segment.empty() || !namespace_) return;
+Result<void> Supervisor::write_pod_file() {
+  if (plan_.init.preload.empty() && !plan_.init.program) return {};
+  if (plan_.place.segment.empty() || !namespace_) return {};
   PodFile file{};
   file.magic = kPodFileMagic;
   file.pod = plan_.place.pod;
   file.member = plan_.place.member;
   snprintf(file.segment, sizeof file.segment, "%s", plan_.place.segment.c_str());
-  char path[64];
-  pod_file_path(namespace_, path);
-  ::unlink(path);  // namespace inodes are used again
-  if (write_file(path, std::string(reinterpret_cast<const char*>(&file), sizeof file))) pod_file_ = path;
+  auto claimed = claim_pod_file(namespace_, file);
+  if (!claimed) return claimed.error();
+  pod_file_ = std::move(*claimed);
+  return {};
 }
 
 void Supervisor::handle_child() {
@@ -162,6 +162,7 @@ void Supervisor::handle_started() {
   if (announced_) return;
   announced_ = true;
   started_.reset();
+  starting_.reset();
   if (broken_) {
     failed(125, std::string("cannot make the pod's namespaces: ") + strerror(broken_));
   } else if (exec_error_) {

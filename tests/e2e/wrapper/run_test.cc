@@ -1,6 +1,8 @@
 // godwit run as a user sees it, with a node and a home of the test's own.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "tests/support/godwit_process.hh"
 #include "tuplespace/streams/host_segment.hh"
 
@@ -17,6 +19,10 @@ class Run : public ::testing::Test {
   Finished godwit(std::vector<std::string> words) {
     words.insert(words.begin(), GODWIT_BINARY);
     return run(words, {{"GODWIT_HOME", home_.path()}});
+  }
+  Finished godwit_struck_at(const std::string& point, std::vector<std::string> words) {
+    words.insert(words.begin(), GODWIT_BINARY);
+    return run(words, {{"GODWIT_HOME", home_.path()}, {"GODWIT_FAULT", point}});
   }
   Finished shell(const std::string& script) {
     return run({"/bin/sh", "-c", "G='" GODWIT_BINARY "'; " + script}, {{"GODWIT_HOME", home_.path()}});
@@ -78,6 +84,53 @@ TEST_F(Run, DetachedPodsAreSeenStoppedAndRead) {
   EXPECT_EQ(godwit({"logs", "sleeper"}).out, "words\n");
   EXPECT_EQ(godwit({"ps", "--json"}).out, "");
   EXPECT_EQ(godwit({"stop", "sleeper"}).status, 3);
+}
+
+TEST_F(Run, AKilledStartersNameIsFreeAtOnce) {
+  for (const char* point : {"run.admitted", "run.prepared"}) {
+    EXPECT_EQ(godwit_struck_at(point, {"run", "--name", "cut", "--", "true"}).status, 128 + SIGKILL) << point;
+    auto again = godwit({"run", "--name", "cut", "--", "sh", "-c", "exit 6"});
+    EXPECT_EQ(again.status, 6) << point << ": " << again.err;
+    EXPECT_EQ(godwit({"ps", "--json"}).out, "") << point;
+  }
+}
+
+TEST_F(Run, AStarterKilledAfterTheStartLeavesItsPodToTheNode) {
+  EXPECT_EQ(godwit_struck_at("run.started", {"run", "--name", "cut", "--", "sleep", "1000"}).status, 128 + SIGKILL);
+  auto listed = godwit({"ps", "--json"});
+  EXPECT_NE(listed.out.find("\"state\":\"running\""), std::string::npos) << listed.out;
+  EXPECT_EQ(godwit({"kill", "cut"}).status, 0);
+}
+
+TEST_F(Run, WhatAKilledSupervisorLeavesIsReclaimedAndNothingElse) {
+  auto file_of = [&](const std::string& pod) {
+    return shell("P=$($G ps --json | python3 -c 'import json, sys\nfor line in sys.stdin:\n pod = json.loads(line)\n if pod[\"pod\"] == \"" + pod +
+                 "\": print(pod[\"pid\"])'); echo $P /dev/shm/godwit-pod-$(readlink /proc/$P/ns/pid | tr -dc 0-9)").out;
+  };
+  auto parent = [](int pid) {
+    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+    for (std::string word; status >> word;)
+      if (word == "PPid:") return status >> pid, pid;
+    return 0;
+  };
+  godwit({"run", "--detach", "--name", "living", "--", "sleep", "1000"});
+  godwit({"run", "--detach", "--name", "killed", "--", "sleep", "1000"});
+  std::istringstream living(file_of("living")), killed(file_of("killed"));
+  int pid;
+  std::string living_file, killed_file;
+  ASSERT_TRUE(living >> pid >> living_file);
+  ASSERT_TRUE(killed >> pid >> killed_file);
+  ASSERT_TRUE(std::filesystem::exists(living_file) && std::filesystem::exists(killed_file)) << killed_file;
+  int supervisor = parent(parent(pid));
+  ASSERT_GT(supervisor, 1);
+  UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, supervisor, 0)));
+  ASSERT_EQ(::kill(supervisor, SIGKILL), 0);
+  pollfd gone{process.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&gone, 1, 10'000), 1);
+  EXPECT_EQ(godwit({"run", "--", "true"}).status, 0);
+  EXPECT_FALSE(std::filesystem::exists(killed_file));
+  EXPECT_TRUE(std::filesystem::exists(living_file));
+  EXPECT_EQ(godwit({"kill", "living"}).status, 0);
 }
 
 TEST_F(Run, PodsOutliveTheNodeAndAreFoundAgain) {
