@@ -130,6 +130,7 @@ Result<void> StreamService::start() {
   if (!segment) return segment.error();
   segment_ = *segment;
   segment_.header().host_number = node_.host_number();
+  segment_.header().node_generation.fetch_add(1);
   auto streams = Streams::create(node_.loop(), segment_);
   if (!streams) return streams.error();
   streams_ = std::move(*streams);

@@ -1,6 +1,10 @@
 // godwit run as a user sees it, with a node and a home of the test's own.
 #include <gtest/gtest.h>
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <regex>
 #include <sstream>
 
 #include "tests/support/godwit_process.hh"
@@ -166,6 +170,51 @@ TEST_F(Run, WhatIsNotServedIsNativeAndSaysWhyItCannotMove) {
 TEST_F(Run, DescendantsKeepThePodAlive) {
   auto done = shell("$G run --name parent -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo started'; $G ps --json | grep -c parent; $G kill parent; until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done");
   EXPECT_EQ(done.out, "started\n1\n");
+}
+
+// As another user could who reads /proc/net/unix: takes the coming numbers of the names that are bound, with and without what
+// follows the number in them.
+std::vector<UniqueFd> squat(uint64_t segment) {
+  std::vector<UniqueFd> held;
+  std::ifstream names("/proc/net/unix");
+  char id[17];
+  snprintf(id, sizeof id, "%016lx", segment);
+  std::regex pattern("@(godwit/" + std::string(id) + "/[lc]/)([0-9a-f]+)(.*)");
+  std::smatch found;
+  for (std::string line; std::getline(names, line);) {
+    if (!std::regex_search(line, found, pattern)) continue;
+    for (uint64_t step = 1; step <= 64; ++step) {
+      char number[17];
+      snprintf(number, sizeof number, "%llx", std::stoull(found[2], nullptr, 16) + step);
+      for (const std::string& rest : {std::string(), found[3].str()}) {
+        sockaddr_un address{AF_UNIX, {}};
+        std::string name = found[1].str() + number + rest;
+        name.copy(address.sun_path + 1, sizeof address.sun_path - 1);
+        UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+        if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) == 0 && ::listen(fd.get(), 8) == 0)
+          held.push_back(std::move(fd));
+      }
+    }
+  }
+  return held;
+}
+
+TEST_F(Run, ASquatterOfComingNamesHasNoEffect) {
+  auto serve = [&](const std::string& name, int port) {
+    shell("$G run --detach --name " + name + " -- /usr/bin/python3 -c 'import socket; s = socket.create_server((\"127.0.0.1\", " +
+          std::to_string(port) + ")); print(\"up\", flush=True)\nwhile True: s.accept()[0].sendall(b\"served\")' >/dev/null;"
+          "until $G logs " + name + " | grep -q .; do :; done");
+    return shell("$G run -- /usr/bin/python3 -c 'import socket; print(socket.create_connection((\"127.0.0.1\", " +
+                 std::to_string(port) + ")).recv(10))'").out;
+  };
+  ASSERT_EQ(serve("first", 7001), "b'served'\n");
+  shared::Segment segment;
+  ASSERT_EQ(shared::Segment::open(segment_name(*Home::open_at(home_.path())).c_str(), &segment), 0);
+  auto held = squat(segment.header().id);
+  ASSERT_GE(held.size(), 128u);
+  EXPECT_EQ(serve("second", 7002), "b'served'\n");
+  shell("$G kill first; $G kill second");
 }
 
 TEST_F(Run, RedisServesPodsAndOutsiders) {
