@@ -53,7 +53,8 @@ int Supervisor::run() {
   console_.attached = plan_.attach;
   detached_ = !plan_.attach;
   if (auto prepared = prepare(); !prepared) {
-    failed(125, prepared.error().message());
+    const Error& error = prepared.error();
+    failed(125, error.what.find("; ") == std::string::npos ? error.message() : error.what);
     finish_clients();
     remove_pod_directory(plan_.directory);
     return 125;
@@ -65,7 +66,7 @@ int Supervisor::run() {
 Result<void> Supervisor::prepare() {
   plan_.init.preload = plan_.spec.reason.empty() ? wrapper_library() : "";
   if (plan_.spec.reason.empty() && plan_.init.preload.empty())
-    return make_error(std::errc::no_such_file_or_directory, "libgodwit-wrapper.so is not beside this executable");
+    return make_error(std::errc::no_such_file_or_directory, "libgodwit-wrapper.so is not beside this executable; install godwit as a whole");
   sigset_t watched;
   sigemptyset(&watched);
   for (int sig : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE}) sigaddset(&watched, sig);

@@ -106,7 +106,7 @@ Result<Supervised> start_supervisor(const PodSpec& spec, const std::string& dire
   while (::waitpid(middle, nullptr, 0) < 0 && errno == EINTR) {
   }
   auto answer = receive_frame(result.channel.get());
-  if (!answer) return make_error(std::errc::state_not_recoverable, "the pod's supervisor did not start");
+  if (!answer) return make_error(std::errc::state_not_recoverable, "the pod's supervisor was killed before its program ran; run it again");
   if (answer->kind == FrameKind::kFailed) {
     result.status = unpack_i32(answer->payload);
     result.problem = answer->payload.substr(4);

@@ -14,10 +14,13 @@
 #include <cstring>
 
 #include "wrapper/pod_files.hh"
+#include "wrapper/program_kind.hh"
 #include "wrapper/supervisor_parts.hh"
 
 namespace godwit::wrapper {
 namespace {
+
+constexpr const char* kAllowNamespaces = "; allow user namespaces (sysctl user.max_user_namespaces), or run it as root";
 
 Result<void> make_pipe(UniqueFd& read_end, UniqueFd& write_end) {
   int ends[2];
@@ -56,7 +59,8 @@ Result<void> Supervisor::start_init() {
   init_ = static_cast<pid_t>(::syscall(SYS_clone, flags, nullptr, nullptr, nullptr, nullptr));
   if (init_ == 0) become_init(pipes_, go_read.get());
   if (init_ < 0)
-    return errno_error("cannot make a PID namespace; as another user than root this needs user namespaces");
+    return make_error(std::errc::operation_not_permitted,
+                      std::string("cannot make a PID namespace: ") + strerror(errno) + kAllowNamespaces);
   if (flags & CLONE_NEWUSER) map_user(init_);
   char path[32];
   snprintf(path, sizeof path, "/proc/%d", init_);
@@ -164,10 +168,10 @@ void Supervisor::handle_started() {
   started_.reset();
   starting_.reset();
   if (broken_) {
-    failed(125, std::string("cannot make the pod's namespaces: ") + strerror(broken_));
+    failed(125, std::string("cannot make the pod's namespaces: ") + strerror(broken_) + kAllowNamespaces);
   } else if (exec_error_) {
     bool missing = exec_error_ == ENOENT || exec_error_ == ENOTDIR;
-    failed(missing ? 127 : 126, plan_.spec.command[0] + ": " + strerror(exec_error_));
+    failed(missing ? 127 : 126, exec_problem(plan_.spec.command[0], exec_error_));
   } else {
     ready();
     return;

@@ -1,6 +1,7 @@
 // godwit run as a user sees it, with a node and a home of the test's own.
 #include <gtest/gtest.h>
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -12,6 +13,12 @@
 
 namespace godwit::test {
 namespace {
+
+// "godwit COMMAND: what is wrong; what to do"
+bool is_one_line_with_remedy(const std::string& text) {
+  return text.rfind("godwit ", 0) == 0 && text.find(": ") != std::string::npos && text.find("; ") != std::string::npos &&
+         text.find('\n') == text.size() - 1;
+}
 
 class Run : public ::testing::Test {
  protected:
@@ -48,8 +55,96 @@ TEST_F(Run, TellsHowAProgramEnded) {
   EXPECT_EQ(missing.status, 127);
   EXPECT_EQ(missing.err.rfind("godwit run: ", 0), 0u) << missing.err;
   EXPECT_EQ(godwit({"run", "--", "/etc/passwd"}).status, 126);
+}
+
+TEST_F(Run, BadOptionsAreUsageErrors) {
+  for (std::vector<std::string> options : {std::vector<std::string>{"--publish", "nonsense"}, {"--publish", "localhost:0:80"},
+                                           {"--publish", "1.2.3:0:80"}, {"--publish", "0:0"}, {"--publish", "70000:80"},
+                                           {"--name", ""}, {"--name", "a/b"}, {"--host", ""}, {"--host", "a b"}}) {
+    std::vector<std::string> words{"run"};
+    words.insert(words.end(), options.begin(), options.end());
+    words.insert(words.end(), {"--", "true"});
+    auto done = godwit(words);
+    EXPECT_EQ(done.status, 2) << options[0] << " " << options[1];
+    EXPECT_TRUE(is_one_line_with_remedy(done.err)) << done.err;
+  }
   EXPECT_EQ(godwit({"run"}).status, 2);
-  EXPECT_EQ(godwit({"run", "--publish", "nonsense", "--", "true"}).status, 2);
+}
+
+TEST_F(Run, WhatIsNoProgramIsSaidWithARemedy) {
+  std::ofstream(home_.path() + "/script") << "#!/nonexistent/interpreter\n";
+  std::filesystem::permissions(home_.path() + "/script", std::filesystem::perms::owner_all);
+  struct Case {
+    std::string program;
+    int status;
+    std::string words;
+  };
+  for (const Case& c : {Case{"", 127, "name is empty"}, Case{"no-such-program", 127, "not in PATH"},
+                        Case{"/nonexistent/program", 127, "is not there"}, Case{"/etc/passwd/program", 127, "is not there"},
+                        Case{home_.path() + "/script", 127, "interpreter of "}, Case{"/etc/passwd", 126, "may not be executed"},
+                        Case{"/tmp", 126, "is a directory"}}) {
+    auto done = godwit({"run", "--", c.program});
+    EXPECT_EQ(done.status, c.status) << c.program;
+    EXPECT_NE(done.err.find(c.words), std::string::npos) << done.err;
+    EXPECT_TRUE(is_one_line_with_remedy(done.err)) << done.err;
+  }
+}
+
+TEST_F(Run, WhereNothingCanBePublishedIsSaidWithARemedy) {
+  UniqueFd taken(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {}};
+  socklen_t length = sizeof address;
+  ASSERT_EQ(::bind(taken.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(::listen(taken.get(), 1), 0);
+  ::getsockname(taken.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  std::string port = std::to_string(ntohs(address.sin_port));
+  auto refused = [&](const std::string& where) {
+    auto done = godwit({"run", "--name", "refused", "--publish", where, "--", "true"});
+    EXPECT_EQ(done.status, 4) << where;
+    EXPECT_TRUE(is_one_line_with_remedy(done.err)) << done.err;
+    return done.err;
+  };
+  EXPECT_EQ(refused("127.0.0.1:" + port + ":80"),
+            "godwit run: cannot publish at 127.0.0.1:" + port + ": Address already in use; publish another port, or stop what listens there\n");
+  EXPECT_NE(refused("192.0.2.77:0:80").find("; publish at an address of this host"), std::string::npos);
+  EXPECT_EQ(godwit({"ps", "--json"}).out, "");
+}
+
+TEST_F(Run, AHomeThatCannotBeUsedIsRefusedByEveryCommandAlike) {
+  std::string file = home_.path() + "/file", others = home_.path() + "/others";
+  std::ofstream(file) << "x";
+  std::filesystem::create_directory(others);
+  if (::geteuid() != 0 || ::chown(others.c_str(), 65534, 65534) != 0) others = "/";
+  for (const std::string& home : {file, others, std::string("/proc/godwit/home")})
+    for (std::vector<std::string> words : {std::vector<std::string>{"run", "--", "true"}, {"ps"}, {"node"}, {"out", "(1)"}, {"stop", "x"}}) {
+      words.insert(words.begin(), GODWIT_BINARY);
+      auto done = run(words, {{"GODWIT_HOME", home}});
+      EXPECT_EQ(done.status, 4) << home << " " << words[1];
+      EXPECT_TRUE(is_one_line_with_remedy(done.err)) << done.err;
+    }
+}
+
+TEST_F(Run, AnOpenHomeIsClosedAndThatIsSaid) {
+  std::filesystem::permissions(home_.path(), std::filesystem::perms::all);
+  EXPECT_EQ(godwit({"run", "--", "true"}).err,
+            "godwit: GODWIT_HOME " + home_.path() + " was open to other users, mode 777; it is 0700 now\n");
+  EXPECT_EQ(godwit({"run", "--", "true"}).err, "");
+}
+
+TEST_F(Run, AHomeIsOneHostHoweverItIsNamed) {
+  godwit({"run", "--detach", "--name", "one", "--", "sleep", "1000"});
+  auto names = shell("cd $GODWIT_HOME; N=$(basename $PWD); for home in ../$N . ../$N/pods/.. $PWD/; do GODWIT_HOME=$home $G ps --json | grep -c one; done");
+  EXPECT_EQ(names.out, "1\n1\n1\n1\n") << names.err;
+  auto unset = shell("export HOME=$GODWIT_HOME/user; unset XDG_STATE_HOME; GODWIT_HOME= $G ps --json; ls -d $HOME/.local/state/godwit/node.pid; GODWIT_HOME= $G node --stop; rm -rf $HOME");
+  EXPECT_EQ(unset.out.rfind(home_.path() + "/user/.local/state/godwit/node.pid\n", 0), 0u) << unset.out << unset.err;
+  godwit({"kill", "one"});
+}
+
+TEST_F(Run, AKilledSupervisorIsSaidWithARemedy) {
+  auto done = shell("$G run --name cut -- sh -c 'echo up; exec sleep 1000' 2>$GODWIT_HOME/err | { read up;"
+                    "P=$($G ps --json | python3 -c 'import json; print(json.loads(input())[\"pid\"])');"
+                    "for i in 1 2; do P=$(awk '/^PPid:/ {print $2}' /proc/$P/status); done; kill -9 $P; cat; }; cat $GODWIT_HOME/err");
+  EXPECT_TRUE(is_one_line_with_remedy(done.out)) << done.out;
 }
 
 TEST_F(Run, CarriesStdinBothWays) {
@@ -95,7 +190,7 @@ TEST_F(Run, AKilledStartersNameIsFreeAtOnce) {
     EXPECT_EQ(godwit_struck_at(point, {"run", "--name", "cut", "--", "true"}).status, 128 + SIGKILL) << point;
     auto again = godwit({"run", "--name", "cut", "--", "sh", "-c", "exit 6"});
     EXPECT_EQ(again.status, 6) << point << ": " << again.err;
-    EXPECT_EQ(godwit({"ps", "--json"}).out, "") << point;
+    shell("until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done");
   }
 }
 
