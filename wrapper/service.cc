@@ -17,7 +17,6 @@
 #include "wrapper/control.hh"
 #include "wrapper/control_channel.hh"
 #include "wrapper/conversation.hh"
-#include "wrapper/movable.hh"
 #include "wrapper/pod_files.hh"
 #include "wrapper/supervisor_facts.hh"
 
@@ -287,7 +286,7 @@ PodFacts PodService::facts_of(const Watched& pod) const {
   facts.reason = pod.facts.spec.reason;
   shared::Segment segment = stream_service(node_).segment();
   if (facts.reason.empty())
-    facts.reason = reason_not_to_move(segment, static_cast<uint32_t>(pod.facts.number("member")), facts.pid);
+    facts.reason = node_.reason_not_to_move(facts.pod, facts.pid);
   facts.movable = facts.reason.empty();
   shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
     if (chunk.kind != shared::RunKind::kSocket) return;
@@ -305,7 +304,11 @@ PodFacts PodService::facts_of(const Watched& pod) const {
 
 void PodService::facts(std::function<void(std::vector<PodFacts>)> callback) {
   std::vector<PodFacts> all;
-  for (const auto& [name, pod] : watched_) all.push_back(facts_of(*pod));
+  for (const auto& [name, pod] : watched_) {
+    const PodEntry* entry = node_.directory().pod(pod->facts.number("pod"));
+    // One on its way here is its source's to tell of.
+    if (entry && entry->host == node_.host_name()) all.push_back(facts_of(*pod));
+  }
   callback(std::move(all));
 }
 

@@ -38,6 +38,7 @@ class Run : public ::testing::Test {
   Finished shell(const std::string& script) {
     return run({"/bin/sh", "-c", "G='" GODWIT_BINARY "'; " + script}, {{"GODWIT_HOME", home_.path()}});
   }
+  std::string movable_after(const std::string& python);
   TempFolder home_;
 };
 
@@ -251,15 +252,27 @@ TEST_F(Run, StaticProgramsRunNativelyAndAreNotMovable) {
   EXPECT_EQ(done.out, "static\n");
 }
 
+// What `godwit ps` says of a pod whose program has done this, and waits.
+std::string Run::movable_after(const std::string& python) {
+  return shell("$G run --detach --name judged -- /usr/bin/python3 -c 'import os, socket, time\n" + python +
+               "\nprint(\"made\", flush=True)\ntime.sleep(1000)' >/dev/null; until $G logs judged | grep -q made; do sleep 0.02; done;"
+               "$G ps --json | python3 -c 'import json; pod = json.loads(input()); print(pod[\"movable\"], pod[\"reason\"])'; $G kill judged;"
+               "until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done").out;
+}
+
 TEST_F(Run, WhatIsNotServedIsNativeAndSaysWhyItCannotMove) {
-  auto reason_with = [&](const std::string& socket) {
-    return shell("$G run --detach --name native -- /usr/bin/python3 -c 'import socket, time\ns = socket.socket(" + socket +
-                 ")\nprint(\"made\", flush=True)\ntime.sleep(1000)' >/dev/null; until $G logs native | grep -q made; do sleep 0.02; done;"
-                 "$G ps --json | python3 -c 'import json; pod = json.loads(input()); print(pod[\"movable\"], pod[\"reason\"].split(\",\")[0])'; $G kill native").out;
-  };
-  EXPECT_EQ(reason_with("socket.AF_INET, socket.SOCK_DGRAM"), "False it holds a UDP socket\n");
-  EXPECT_EQ(reason_with("socket.AF_UNIX"), "False it holds a UNIX domain socket\n");
-  EXPECT_EQ(reason_with("socket.AF_INET"), "True \n");
+  EXPECT_NE(movable_after("s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)").find(") is a UDP socket\n"), std::string::npos);
+  EXPECT_NE(movable_after("s = socket.socket(socket.AF_UNIX)").find(") is a UNIX domain socket\n"), std::string::npos);
+  EXPECT_EQ(movable_after("s = socket.socket(socket.AF_INET)"), "True \n");
+}
+
+TEST_F(Run, PodsOfSeveralProcessesOrWithPipesLeadingOutAreNotMovable) {
+  const char* processes = "False it has child processes; only a pod of one process can be moved yet\n";
+  EXPECT_EQ(movable_after("if os.fork() == 0: time.sleep(1000)"), processes);
+  EXPECT_EQ(movable_after("if os.fork() == 0:\n  if os.fork() == 0: time.sleep(1000)\n  os._exit(0)\nos.wait()"), processes);
+  EXPECT_EQ(movable_after("if os.fork() == 0: os._exit(0)\nos.wait()"), "True \n");
+  EXPECT_NE(movable_after("r, w = os.pipe(); os.close(w)").find(") leads out of the pod\n"), std::string::npos);
+  EXPECT_EQ(movable_after("r, w = os.pipe(); os.dup2(1, 9)"), "True \n");
 }
 
 TEST_F(Run, DescendantsKeepThePodAlive) {
