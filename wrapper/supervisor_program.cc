@@ -212,6 +212,7 @@ void Supervisor::send_signal(int sig, bool group) {
   if (sig < 1 || sig >= NSIG) return;
   if (program_.valid() && group && ::kill(-program_pid_, sig) == 0) return;
   if (program_.valid()) ::syscall(SYS_pidfd_send_signal, program_.get(), sig, nullptr, 0);
+  else if (end_told_ && !pod_over_) ::kill(init_, sig);  // see stand_in_for_the_program()
 }
 
 }  // namespace godwit::wrapper

@@ -275,9 +275,11 @@ TEST_F(Run, PodsOfSeveralProcessesOrWithPipesLeadingOutAreNotMovable) {
   EXPECT_EQ(movable_after("r, w = os.pipe(); os.dup2(1, 9)"), "True \n");
 }
 
-TEST_F(Run, DescendantsKeepThePodAlive) {
-  auto done = shell("$G run --name parent -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo started'; $G ps --json | grep -c parent; $G kill parent; until [ -z \"$($G ps --json)\" ]; do sleep 0.02; done");
-  EXPECT_EQ(done.out, "started\n1\n");
+TEST_F(Run, ReturnsWithTheProgramsStatusWhileItsDescendantsKeepThePodAlive) {
+  auto done = shell("$G run --name left -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo started; exit 3'; echo $?;"
+                    "$G ps --json | python3 -c 'import json; pod = json.loads(input()); print(pod[\"pod\"], pod[\"state\"], pod[\"movable\"], pod[\"reason\"])';"
+                    "$G logs left; $G stop left; echo $?; $G ps --json");
+  EXPECT_EQ(done.out, "started\n3\nleft running False its program has ended\nstarted\n0\n") << done.err;
 }
 
 // As another user could who reads /proc/net/unix: takes the coming numbers of the names that are bound, with and without what
