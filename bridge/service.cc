@@ -55,6 +55,18 @@ shared::Address local_address(int fd) {
   return from_native(storage);
 }
 
+// Reads errno.
+Error cannot_publish(const std::string& address, uint16_t port) {
+  std::string at = (address.find(':') == std::string::npos ? address : "[" + address + "]") + ":" + std::to_string(port);
+  Error error = errno_error("cannot publish at " + at);
+  const char* remedy = error.code == std::errc::address_in_use ? "publish another port, or stop what listens there"
+                       : error.code == std::errc::permission_denied ? "publish a port from 1024 on"
+                       : error.code == std::errc::address_not_available ? "publish at an address of this host"
+                                                                        : "publish at another address";
+  error.what = error.message() + "; " + remedy;
+  return error;
+}
+
 // "" is any address.
 Result<UniqueFd> listen_on(const std::string& address, uint16_t port) {
   sockaddr_storage storage;
@@ -62,15 +74,14 @@ Result<UniqueFd> listen_on(const std::string& address, uint16_t port) {
   wanted.port = port;
   wanted.family = address.find(':') == std::string::npos ? AF_INET : AF_INET6;
   if (!address.empty() && inet_pton(wanted.family, address.c_str(), wanted.bytes) != 1)
-    return make_error(std::errc::invalid_argument, "publish at " + address + "; give a numeric address");
+    return make_error(std::errc::invalid_argument, "cannot publish at " + address + "; give a numeric address");
   socklen_t length = to_native(wanted, &storage);
   UniqueFd fd(::socket(wanted.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   int one = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   constexpr int kBacklog = 4096;
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0 || ::listen(fd.get(), kBacklog) != 0)
-    return make_error(static_cast<std::errc>(errno), "port " + std::to_string(port) + " of this host cannot be taken: " +
-                                                         strerror(errno) + "; publish at another");
+    return cannot_publish(address, port);
   return fd;
 }
 
@@ -159,8 +170,7 @@ void BridgeService::publish(const msgpack::object& params, Reply reply) {
 Result<void> BridgeService::open(const PublishedPort& port) {
   PortKey key{port.address, port.port};
   if (port.port != 0 && published_.contains(key))
-    return make_error(std::errc::address_in_use,
-                      "port " + std::to_string(port.port) + " of this host is taken; publish at another");
+    return errno = EADDRINUSE, cannot_publish(port.address, port.port);
   auto listener = listen_on(port.address, port.port);
   if (!listener) return listener.error();
   return serve(port, std::move(*listener));

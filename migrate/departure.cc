@@ -36,7 +36,37 @@ Result<std::unique_ptr<Departure>> Departure::open(pid_t root, uint64_t control)
 
 Departure::~Departure() { thaw(); }
 
-Result<void> Departure::check_movable() {
+std::string Departure::reason_not_to_move(pid_t root, uint64_t control) {
+  Departure departure(root, control);
+  auto judge = [&]() -> Result<void> {
+    if (auto r = departure.check_process(); !r) return r;
+    if (auto r = departure.check_movable(); !r)
+      return r.error().code == std::errc::operation_not_supported ? r : Result<void>();  // it is executing another program
+    std::string maps = read_again(departure.maps_.get());
+    Layout layout = parse_layout(maps, find_segment(maps, departure.control_.segment_address));
+    if (!layout.refusal.empty()) return cannot_move("it " + layout.refusal);
+    return departure.look_again([&](const ControlView& now) { return DescriptorSurvey(root).check(now.descriptors); });
+  };
+  auto judged = judge();
+  if (!judged && judged.error().code == std::errc::no_such_process) return "its program has ended";
+  std::string reason = judged ? "" : judged.error().what;
+  return reason.starts_with(kCannotMove) ? reason.substr(kCannotMove.size()) : reason;
+}
+
+// Processes of the pod besides the program: its children, and those that their parents have left to the pod's init.
+bool Departure::has_company(std::string_view status) const {
+  auto children = [](pid_t process, int thread) {
+    return read_text(proc_path(process, "task/" + std::to_string(thread) + "/children"));
+  };
+  for (int thread : numeric_names(proc_path(pid_, "task")))
+    if (!children(pid_, thread).empty()) return true;
+  auto init = static_cast<pid_t>(number_after(status, "PPid:").value_or(0));
+  if (innermost(read_text(proc_path(init, "status")), "NSpid:") != 1) return false;
+  std::string own = std::to_string(pid_) + " ", all = children(init, init);
+  return !all.empty() && all != own;
+}
+
+Result<void> Departure::check_process() {
   status_ = open_for_reading(proc_path(pid_, "status"));
   maps_ = open_for_reading(proc_path(pid_, "maps"));
   std::string status = status_.valid() ? read_again(status_.get()) : "";
@@ -47,13 +77,17 @@ Result<void> Departure::check_movable() {
   if (state.starts_with("T")) return cannot_move("it is stopped; continue it first");
   if (number_after(status, "TracerPid:").value_or(0)) return cannot_move("it is traced by a debugger");
   if (number_after(status, "Seccomp:").value_or(0)) return cannot_move("it uses seccomp");
-  for (int thread : numeric_names(proc_path(pid_, "task")))
-    if (!read_text(proc_path(pid_, "task/" + std::to_string(thread) + "/children")).empty())
-      return make_error(std::errc::device_or_resource_busy,
-                        "the program cannot be moved: it has child processes; only a pod of one process can be moved yet");
+  if (has_company(status))
+    return make_error(std::errc::device_or_resource_busy,
+                      std::string(kCannotMove) + "it has child processes; only a pod of one process can be moved yet");
   if (innermost(status, "NSpid:") < 2) return cannot_move("it has no init of its own; start it with godwit run");
   if (read_link(proc_path(pid_, "root")) != "/") return cannot_move("it uses chroot");
   if (!read_text(proc_path(pid_, "timers")).empty()) return cannot_move("it uses POSIX timers (timer_create)");
+  return {};
+}
+
+Result<void> Departure::check_movable() {
+  if (auto r = check_process(); !r) return r;
   auto control = read_control(memory_, control_address_);
   if (!control) return control.error();
   if (control->unmovable) return cannot_move(unmovable_text(static_cast<Unmovable>(control->unmovable)));

@@ -53,6 +53,8 @@ class Departure {
   /// errors   errc::operation_not_supported with the reason why it cannot be moved; device_or_resource_busy while it
   ///          has children.
   static Result<std::unique_ptr<Departure>> open(pid_t root, uint64_t control);
+  /// Why open() or survey() would refuse just now; empty: they would not, as far as can be told without stopping anything.
+  static std::string reason_not_to_move(pid_t root, uint64_t control);
   /// A frozen program that was neither discarded nor left is thawed.
   ~Departure();
 
@@ -76,6 +78,10 @@ class Departure {
  private:
   Departure(pid_t pid, uint64_t control) : pid_(pid), control_address_(control), memory_(pid) {}
   Result<void> check_movable();
+  Result<void> check_process();
+  Result<void> survey_descriptors();
+  Result<void> look_again(const std::function<Result<void>(const ControlView&)>& look);
+  bool has_company(std::string_view status) const;
   Result<void> describe_address_space();
   Result<void> describe_process();
   Result<void> describe_threads();

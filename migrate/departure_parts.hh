@@ -4,8 +4,9 @@
 
 namespace godwit::migrate {
 
+inline constexpr std::string_view kCannotMove = "the program cannot be moved: ";
 inline Error cannot_move(const std::string& reason) {
-  return make_error(std::errc::operation_not_supported, "the program cannot be moved: " + reason);
+  return make_error(std::errc::operation_not_supported, std::string(kCannotMove) + reason);
 }
 inline Error injected_fault() { return make_error(std::errc::io_error, "fault injected"); }
 /// To be tried again.

@@ -24,12 +24,30 @@ Result<void> Departure::survey() {
   if (auto r = while_stopped([&] { return start_tracking(); }); !r) return r;
   if (auto r = identify_files(mappings_); !r) return r;
   if (auto r = arm_tracking(); !r) return r;
-  descriptors_ = DescriptorSurvey(pid_);
-  auto descriptors = descriptors_.take(control_.descriptors);
-  if (!descriptors) return descriptors.error();
-  image_.descriptors = std::move(*descriptors);
+  if (auto r = survey_descriptors(); !r) return r;
   if (GODWIT_FAULT_ERROR("move.source.surveyed")) return injected_fault();
   return {};
+}
+
+Result<void> Departure::survey_descriptors() {
+  descriptors_ = DescriptorSurvey(pid_);
+  return look_again([&](const ControlView& control) -> Result<void> {
+    auto descriptors = descriptors_.take(control.descriptors);
+    if (!descriptors) return descriptors.error();
+    image_.descriptors = std::move(*descriptors);
+    return {};
+  });
+}
+
+// A socket that the wrapper is just making, or needs for a moment, is the program's no longer when it is looked for again.
+Result<void> Departure::look_again(const std::function<Result<void>(const ControlView&)>& look) {
+  constexpr int kLooks = 3;
+  for (int looks = 1;; ++looks) {
+    auto control = read_control(memory_, control_address_);
+    if (!control) return control.error();
+    auto looked = look(*control);
+    if (looked || looked.error().code != std::errc::operation_not_supported || looks == kLooks) return looked;
+  }
 }
 
 Result<void> Departure::describe_address_space() {
@@ -274,9 +292,7 @@ Result<void> Departure::check_unchanged() {
   if (number_after(status, "Umask:", 8).value_or(022) != image_.umask) return changed("umask changed");
   if (four_numbers(line_after(status, "Uid:")) != image_.credentials.uid) return changed("the user changed");
   if (read_link(proc_path(pid_, "cwd")) != image_.directory) return changed("its directory changed");
-  for (const Traced& t : threads_)
-    if (!read_text(proc_path(pid_, "task/" + std::to_string(t.thread) + "/children")).empty())
-      return changed("it started a process");
+  if (has_company(status)) return changed("it started a process");
   return {};
 }
 

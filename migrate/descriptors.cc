@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -66,12 +67,23 @@ std::string describe_anonymous(Descriptor& d, std::string_view info) {
   } else if (d.link.starts_with("pipe:[")) {
     d.kind = Descriptor::kPipe;
     d.inode = number_after(d.link, "pipe:[").value_or(0);
-  } else if (d.link.starts_with("socket:[")) {
-    return "is a socket of this kernel";
   } else {
     return "is of a kind that cannot be moved";
   }
   return {};
+}
+
+// A socket that the wrapper does not know. process: a pidfd.
+std::string describe_socket(int process, int number) {
+  UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process, number, 0)));
+  int domain = 0, type = 0;
+  socklen_t length = sizeof domain;
+  if (::getsockopt(copy.get(), SOL_SOCKET, SO_DOMAIN, &domain, &length) ||
+      ::getsockopt(copy.get(), SOL_SOCKET, SO_TYPE, &type, &length))
+    return "is a socket of this kernel";
+  if (domain == AF_UNIX) return "is a UNIX domain socket";
+  if (domain != AF_INET && domain != AF_INET6) return "is a socket of a family that is not served";
+  return type == SOCK_DGRAM ? "is a UDP socket" : type == SOCK_STREAM ? "is a TCP socket of the real network" : "is a raw socket";
 }
 
 std::string describe_path(Descriptor& d, std::string_view info, const struct stat& st) {
@@ -120,6 +132,7 @@ Result<DescriptorSurvey::Seen> DescriptorSurvey::look(int number, uint32_t contr
     if (!looked && errno == ENOENT) continue;
     std::string reason = !looked              ? "cannot be looked at"
                          : d.link[0] == '/' ? describe_path(d, seen.text, st)
+                         : d.link.starts_with("socket:[") ? describe_socket(process_.get(), number)
                                             : describe_anonymous(d, seen.text);
     if (read_link(link_path) != d.link) continue;
     if (!reason.empty()) return refuse(number, d.link, reason);
@@ -140,18 +153,41 @@ void DescriptorSurvey::find_shared(std::vector<Descriptor>& all) {
   }
 }
 
-// A pipe whose both ends are here is made anew with what it holds; one with an end elsewhere leads out.
-Result<void> DescriptorSurvey::read_pipes(std::vector<Descriptor>& all) {
+namespace {
+
+// A pipe whose both ends are here is made anew with what it holds; one with an end elsewhere leads out. The target's host
+// has other ends for what leads out of the standard streams, and for nothing else.
+Result<void> find_outside(std::vector<Descriptor>& all) {
   std::map<uint64_t, int> ends;
   for (const Descriptor& d : all)
     if (d.kind == Descriptor::kPipe) ends[d.inode] |= (d.flags & O_ACCMODE) == O_RDONLY ? 1 : (d.flags & O_ACCMODE) == O_WRONLY ? 2 : 3;
+  for (Descriptor& d : all) {
+    if (d.kind == Descriptor::kPipe && ends[d.inode] != 3) d.kind = Descriptor::kOutside;
+    if (d.kind == Descriptor::kOutside && d.number > 2 && d.same_as < 0)
+      return refuse(static_cast<int>(d.number), d.link, "leads out of the pod");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> DescriptorSurvey::check(const std::vector<uint32_t>& control) {
+  std::vector<Descriptor> all;
+  for (int number : numeric_names(proc_path(pid_, "fd"))) {
+    if (static_cast<size_t>(number) < control.size() && control[static_cast<size_t>(number)]) continue;
+    auto seen = look(number, 0);
+    if (!seen && seen.error().code == std::errc::no_such_file_or_directory) continue;
+    if (!seen) return seen.error();
+    all.push_back(std::move(seen->descriptor));
+  }
+  find_shared(all);
+  return find_outside(all);
+}
+
+Result<void> DescriptorSurvey::read_pipes(std::vector<Descriptor>& all) {
   std::map<uint64_t, bool> read;
   for (Descriptor& d : all) {
     if (d.kind != Descriptor::kPipe) continue;
-    if (ends[d.inode] != 3) {
-      d.kind = Descriptor::kOutside;
-      continue;
-    }
     d.bytes.clear();
     if ((d.flags & O_ACCMODE) == O_WRONLY || std::exchange(read[d.inode], true)) continue;
     UniqueFd end(static_cast<int>(::syscall(SYS_pidfd_getfd, process_.get(), d.number, 0)));
@@ -191,6 +227,7 @@ Result<std::vector<Descriptor>> DescriptorSurvey::take(const std::vector<uint32_
     seen_.emplace(static_cast<uint32_t>(number), std::move(*seen));
   }
   find_shared(all);
+  if (auto r = find_outside(all); !r) return r.error();
   if (auto r = read_pipes(all); !r) return r.error();
   for (const Descriptor& d : all) seen_[d.number].descriptor = d;
   return all;

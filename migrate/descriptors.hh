@@ -18,6 +18,9 @@ class DescriptorSurvey {
   DescriptorSurvey() = default;
   explicit DescriptorSurvey(pid_t pid);
 
+  /// Whether take() would refuse, without what is behind the wrapper's descriptors and without what pipes hold.
+  Result<void> check(const std::vector<uint32_t>& control);
+
   /// All descriptors. `control` are the words of Control::descriptors; empty if not wrapped.
   /// errors: errc::operation_not_supported, naming the descriptor that cannot be moved.
   Result<std::vector<Descriptor>> take(const std::vector<uint32_t>& control);

@@ -29,6 +29,11 @@ MoveService::MoveService(Node& node) : node_(node) {
     if (change.pod.after) on_pod_change(*change.pod.after);
     if (change.host.after) on_host_restart(change.host.after->name);
   });
+  node_.set_move_judge([this](uint64_t pod, int pid) {
+    uint64_t control = control_of(stream_service(node_).segment(), pod);
+    bool unknown = !control || outgoing_.contains(pod);  // not in its main yet; held by its move
+    return unknown ? std::string() : Departure::reason_not_to_move(pid, control);
+  });
   node_.on_start([this]() -> Result<void> {
     node_.loop().post([this] { settle(); });
     return {};

@@ -41,6 +41,7 @@ enum class FrameKind : uint8_t {
   // between a foreground and its node (ferry.hh), besides kAsk and kNews
   kFollow = 'w',      // u64 pod: what is asked is for its supervisor, wherever that is
   kGone = 'D',        // there is no such pod
+  kStart = 'S',       // from one that is about to start a pod -> kStart, u64 its number for pods.admit
 };
 
 std::string frame(FrameKind kind, const std::string& payload);

@@ -1,5 +1,6 @@
 #include "wrapper/ferry.hh"
 
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "wrapper/conversation.hh"
@@ -14,7 +15,26 @@ constexpr const char* kName = "ferry.sock";
 constexpr auto kAnswerPatience = std::chrono::seconds(30);  // a foreground asks again sooner
 constexpr auto kTryAgain = std::chrono::milliseconds(100);
 
+uint64_t a_random_number() {
+  uint64_t number = 0;
+  (void)!::getrandom(&number, sizeof number, 0);
+  return number >> 1;
+}
+
 }  // namespace
+
+Ferry::Ferry(Node& node) : node_(node), next_(a_random_number()) {}
+
+Result<Starter> board_as_starter(const Home& home) {
+  auto place = connect_in(home.path(), kName);
+  if (!place) return place.error();
+  timeval patience{std::chrono::seconds(kAnswerPatience).count(), 0};
+  ::setsockopt(place->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  if (auto sent = send_frame(place->get(), FrameKind::kStart, ""); !sent) return sent.error();
+  auto answer = receive_frame(place->get());
+  if (!answer) return answer.error();
+  return Starter{std::move(*place), unpack_u64(answer->payload)};
+}
 
 UniqueFd ride(const Home& home, uint64_t pod) {
   auto fd = connect_in(home.path(), kName);
@@ -59,6 +79,10 @@ bool Ferry::read(uint64_t id, Passenger& passenger) {
   int taken;
   while ((taken = take_frame(passenger.in, &kind, &payload)) == 1) {
     if (kind == FrameKind::kFollow) passenger.pod = unpack_u64(payload);
+    if (kind == FrameKind::kStart) {
+      passenger.starter = true;
+      tell(id, FrameKind::kStart, pack_u64(id));
+    }
     if (kind != FrameKind::kAsk) continue;
     passenger.asked = serial_of(payload);
     ask(id, payload);
@@ -105,7 +129,7 @@ void Ferry::leave(uint64_t id) {
   if (const PodEntry* pod = pod_of(id))
     node_.call(pod->host, "pod.left", pack_map("pod", pod->id), [](godwit::Answer) {}, in_time(kAnswerPatience));
   node_.loop().remove_fd(passengers_.at(id).fd.get());
-  passengers_.erase(id);
+  if (passengers_.extract(id).mapped().starter) starter_gone_(id);
 }
 
 }  // namespace godwit

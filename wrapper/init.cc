@@ -107,6 +107,18 @@ void close_stdio() {
   if (null > 2) ::close(null);
 }
 
+// What is left when the program has ended gets what is meant for it: godwit stop ends that, too. To the first process of a
+// PID namespace -1 is everybody else in it.
+void pass_on(int signal) { ::kill(-1, signal); }
+
+void stand_in_for_the_program() {
+  ::signal(SIGTERM, pass_on);
+  sigset_t passed;
+  sigemptyset(&passed);
+  sigaddset(&passed, SIGTERM);
+  ::sigprocmask(SIG_UNBLOCK, &passed, nullptr);
+}
+
 }  // namespace
 
 void run_init(const InitPlan& plan) {
@@ -128,7 +140,10 @@ void run_init(const InitPlan& plan) {
   ::close_range(static_cast<unsigned>(plan.report) + 1, ~0u, 0);
   for (;;) {
     pid_t ended = ::waitpid(-1, &status, __WALL);
-    if (ended == program) report(plan.report, InitReport::kEnded, status);
+    if (ended == program) {
+      stand_in_for_the_program();
+      report(plan.report, InitReport::kEnded, status);
+    }
     if (ended < 0 && errno == ECHILD) ::_exit(0);
   }
 }

@@ -79,7 +79,7 @@ Result<RunningPod> PodMaker::find(uint64_t pod) {
 Result<MadePod> PodMaker::make(const PodToMake& what) {
   auto spec = parse_spec(what.spec);
   if (!spec) return spec.error();
-  auto directory = claim_pod_directory(spec->name, spec->command.empty() ? "pod" : spec->command[0]);
+  auto directory = claim_pod_directory(node_.home().file("pods"), spec->name);
   if (!directory) return directory.error();
   std::string log = pod_service(node_).arriving_log(what.pod);
   if (::rename(log.c_str(), (*directory + "/log").c_str()) != 0) return errno_error("take the pod's log over");

@@ -1,10 +1,6 @@
 #include "wrapper/pod_spec.hh"
 
-#include <dirent.h>
-#include <pwd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -22,30 +18,6 @@ int nibble(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return -1;
-}
-
-Result<void> make_directories(const std::string& path) {
-  for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
-    std::string part = path.substr(0, at);
-    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) return errno_error("cannot make " + part);
-    if (at == std::string::npos) return {};
-  }
-}
-
-std::string home_directory() {
-  if (const char* home = std::getenv("GODWIT_HOME"); home && *home) return home;
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::string(state) + "/godwit";
-  if (const char* user = std::getenv("HOME"); user && *user) return std::string(user) + "/.local/state/godwit";
-  const passwd* entry = ::getpwuid(::geteuid());
-  return std::string(entry ? entry->pw_dir : "/") + "/.local/state/godwit";
-}
-
-std::string stem(const std::string& program) {
-  std::string name;
-  for (char c : program.substr(program.rfind('/') + 1))
-    name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' ? c : '_';
-  if (name.empty() || !std::isalnum(static_cast<unsigned char>(name[0]))) name.insert(0, "pod");
-  return name.substr(0, 48);
 }
 
 }  // namespace
@@ -103,16 +75,6 @@ Result<PodSpec> parse_spec(const std::string& text) {
   return spec;
 }
 
-Result<std::string> pods_directory() {
-  std::string home = home_directory();
-  struct stat st;
-  if (::stat(home.c_str(), &st) == 0 && st.st_uid != ::geteuid())
-    return make_error(std::errc::permission_denied, home + " belongs to another user; set GODWIT_HOME");
-  std::string pods = home + "/pods";
-  if (auto made = make_directories(pods); !made) return made.error();
-  return pods;
-}
-
 bool valid_pod_name(const std::string& name) {
   if (name.empty() || name.size() > 63 || !std::isalnum(static_cast<unsigned char>(name[0]))) return false;
   for (unsigned char c : name)
@@ -125,23 +87,14 @@ void remove_pod_directory(const std::string& directory) {
   ::rmdir(directory.c_str());
 }
 
-Result<std::string> claim_pod_directory(std::string& name, const std::string& program) {
-  auto pods = pods_directory();
-  if (!pods) return pods.error();
-  bool chosen = name.empty();
-  for (int number = 1; number < 100000; ++number) {
-    if (chosen) name = stem(program) + "-" + std::to_string(number);
-    std::string directory = *pods + "/" + name;
-    if (::mkdir(directory.c_str(), 0700) == 0) return directory;
-    if (errno != EEXIST) return errno_error("cannot make " + directory);
-    if (chosen) continue;
-    if (connect_control(directory).has_value())
-      return make_error(std::errc::file_exists, "there is a pod named " + name + "; choose another name");
-    remove_pod_directory(directory);
-    if (::mkdir(directory.c_str(), 0700) == 0) return directory;
-    return errno_error("cannot make " + directory);
-  }
-  return make_error(std::errc::file_exists, "too many pods");
+Result<std::string> claim_pod_directory(const std::string& pods, const std::string& name) {
+  std::string directory = pods + "/" + name;
+  if (::mkdir(directory.c_str(), 0700) == 0) return directory;
+  if (errno == EEXIST && connect_control(directory))
+    return make_error(std::errc::file_exists, "there is a pod named " + name + "; choose another name");
+  remove_pod_directory(directory);
+  if (::mkdir(directory.c_str(), 0700) == 0) return directory;
+  return errno_error("cannot make " + directory);
 }
 
 }  // namespace godwit::wrapper

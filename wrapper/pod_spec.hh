@@ -32,13 +32,11 @@ Result<PodSpec> parse_spec(const std::string& text);
 std::string percent_encode(const std::string& raw);
 std::string percent_decode(const std::string& text);
 
-/// GODWIT_HOME/pods, created with mode 0700 if need be.
-Result<std::string> pods_directory();
 /// A name may be used as a file name: letters, digits, '.', '_', '-', not first '.' or '-', at most 63.
 bool valid_pod_name(const std::string& name);
-/// Makes pods/NAME. With an empty name one is chosen from the program's. A directory that nobody looks
-/// after any more is cleared. errors: file_exists: a living pod has the name.
-Result<std::string> claim_pod_directory(std::string& name, const std::string& program);
+/// Makes pods/NAME. A directory that nobody looks after any more is cleared. pods: GODWIT_HOME/pods.
+/// errors: file_exists: a living pod has the name.
+Result<std::string> claim_pod_directory(const std::string& pods, const std::string& name);
 void remove_pod_directory(const std::string& directory);
 
 }  // namespace godwit::wrapper

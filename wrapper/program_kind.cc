@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
@@ -75,6 +76,21 @@ Unmovable program_kind(const std::string& program) {
     return has_interpreter_segment(fd.get(), header) ? Unmovable::kNone : Unmovable::kStatic;
   }
   return Unmovable::kNone;
+}
+
+std::string exec_problem(const std::string& program, int error) {
+  if (program.empty()) return "the program's name is empty; give the path of a program";
+  std::string file = find_in_path(program);
+  struct stat st;
+  bool there = ::stat(file.c_str(), &st) == 0;
+  if ((error == ENOENT || error == ENOTDIR) && there)
+    return "the interpreter of " + file + " is not there; install it, or correct the file's first line";
+  if (error == ENOENT && file.find('/') == std::string::npos)
+    return program + " is not in PATH; install it, or give the path of a program";
+  if (error == ENOENT || error == ENOTDIR) return program + " is not there; give the path of a program";
+  if (error == EACCES && there && S_ISDIR(st.st_mode)) return program + " is a directory; give the path of a program";
+  if (error == EACCES) return program + " may not be executed; allow it (chmod +x), or give the path of a program";
+  return program + " cannot be executed: " + strerror(error) + "; give the path of a program for this host";
 }
 
 }  // namespace godwit::wrapper

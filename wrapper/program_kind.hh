@@ -10,4 +10,7 @@ namespace godwit::wrapper {
 /// to judge, and counts as loadable.
 Unmovable program_kind(const std::string& program);
 
+/// Why exec failed with this errno, and what to do about it. program: as given to execvp.
+std::string exec_problem(const std::string& program, int error);
+
 }  // namespace godwit::wrapper

@@ -1,4 +1,5 @@
 // godwit run: a program as a pod.
+#include <arpa/inet.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -6,6 +7,7 @@
 #include <array>
 #include <cstdio>
 
+#include "tuplespace/fault.hh"
 #include "tuplespace/node/client.hh"
 #include "wrapper/commands.hh"
 #include "wrapper/ferry.hh"
@@ -39,6 +41,11 @@ struct Published {
   uint16_t port = 0, pod_port = 0;
 };
 
+bool is_numeric(const std::string& address) {
+  in6_addr any;
+  return ::inet_pton(address.find(':') == std::string::npos ? AF_INET : AF_INET6, address.c_str(), &any) == 1;
+}
+
 std::optional<Published> parse_publish(const std::string& text) {
   size_t last = text.rfind(':');
   if (last == std::string::npos || last == 0) return std::nullopt;
@@ -51,9 +58,16 @@ std::optional<Published> parse_publish(const std::string& text) {
   if (colon != std::string::npos) result.address = outside.substr(0, colon);
   if (result.address.size() > 2 && result.address.front() == '[' && result.address.back() == ']')
     result.address = result.address.substr(1, result.address.size() - 2);
+  if (!is_numeric(result.address)) return std::nullopt;
   result.port = static_cast<uint16_t>(*port);
   result.pod_port = static_cast<uint16_t>(*inside);
   return result;
+}
+
+// What the system below refused says what, but not what to do.
+std::string with_remedy(const std::string& text) {
+  bool has_one = text.find("; ") != std::string::npos;
+  return has_one ? text : text + "; see that this host has memory, descriptors and disk space left";
 }
 
 class Run {
@@ -72,6 +86,7 @@ class Run {
   NodeClient client_;
   PodSpec spec_;
   PodPlace place_;
+  Starter starter_;  // the node gives the pod up when it is gone before pods.started
   std::string directory_;
 };
 
@@ -80,14 +95,21 @@ Result<void> Run::admit() {
   if (Unmovable kind = program_kind(spec_.command[0]); kind != Unmovable::kNone) spec_.reason = unmovable_text(kind);
   std::string program = spec_.command[0];
   std::string hint = program.substr(program.rfind('/') + 1);
-  Answer answer = client_.call("pods.admit", pack_map("name", options_.value("--name").value_or(""), "hint", hint,
-                                                      "virtual_host", options_.value("--host").value_or("")), kPatience);
+  auto starter = board_as_starter(home_);
+  if (!starter) return starter.error();
+  starter_ = std::move(*starter);
+  Answer answer = client_.call("pods.admit",
+                               pack_map("name", options_.value("--name").value_or(""), "hint", hint, "virtual_host",
+                                        options_.value("--host").value_or(""), "starter", starter_.number), kPatience);
   if (!answer) return answer.error();
   Fields fields(answer->get());
   if (auto bad = fields.need("pod", place_.pod, "member", place_.member, "segment", place_.segment, "name", spec_.name,
                              "virtual_host", spec_.host))
     return *bad;
-  auto directory = claim_pod_directory(spec_.name, program);
+  GODWIT_FAULT_POINT("run.admitted");
+  auto pods = home_.folder("pods");
+  if (!pods) return pods.error();
+  auto directory = claim_pod_directory(*pods, spec_.name);
   if (!directory) return directory.error();
   directory_ = *directory;
   return {};
@@ -119,21 +141,25 @@ int Run::run(uint64_t signal_mask) {
     give_up();
     return fail("run", published.error());
   }
-  auto started = start_supervisor(spec_, directory_, place_, !detach, Arrival{}, signal_mask);
+  GODWIT_FAULT_POINT("run.prepared");
+  auto started = start_supervisor(spec_, directory_, place_, !detach, Arrival{}, signal_mask, starter_.place.get());
   if (!started || started->status) {
     give_up();
-    if (!started) return fail("run", kBroken, describe(started.error()));
-    return fail("run", started->status, started->problem + "; give the path of a program");
+    if (!started) return fail("run", kBroken, with_remedy(describe(started.error())));
+    return fail("run", started->status, with_remedy(started->problem));
   }
+  GODWIT_FAULT_POINT("run.started");
   Answer told = client_.call("pods.started", pack_map("pod", place_.pod, "name", spec_.name), kPatience);
   if (!told) fail("run", 0, "the node does not look after the pod: " + describe(told.error()));
+  starter_.place.reset();
   if (detach) {
     std::printf("%s\n", spec_.name.c_str());
     return kDone;
   }
   ::signal(SIGPIPE, SIG_IGN);
   int status = relay(std::move(started->channel), [this] { return ride(home_, place_.pod); });
-  if (status == kBroken) return fail("run", kBroken, "the pod has ended without a word; see godwit ps");
+  if (status == kBroken)
+    return fail("run", kBroken, "the pod was killed, and its supervisor with it; see godwit logs " + spec_.name);
   return status;
 }
 
@@ -145,17 +171,19 @@ int run_run(const Args& args) {
   auto options = Options::parse(args, kSpecs, true);
   if (!options) return usage_error("run", options.error().what);
   if (options->words().empty()) return usage_error("run", "no program given");
-  if (auto name = options->value("--name"); name && !valid_pod_name(*name))
-    return usage_error("run", "--name takes letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit");
+  for (const char* option : {"--name", "--host"})
+    if (auto name = options->value(option); name && !valid_pod_name(*name))
+      return usage_error("run", std::string(option) + " takes letters, digits, '.', '_' and '-', at most 63, beginning with "
+                                                      "a letter or digit");
   for (const std::string& text : options->all("--publish"))
-    if (!parse_publish(text)) return usage_error("run", "--publish takes [ADDRESS:]PORT:PORT");
+    if (!parse_publish(text)) return usage_error("run", "--publish takes [ADDRESS:]PORT:PORT, the address as a number");
   // From here on a signal is the program's, which gets it as soon as it runs.
   uint64_t mask = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &mask, 8);
   sigset_t relayed = relayed_signals();
   ::sigprocmask(SIG_BLOCK, &relayed, nullptr);
   auto home = Home::open();
-  if (!home) return fail("run", kBroken, describe(home.error()));
+  if (!home) return fail("run", home.error());
   auto client = NodeClient::connect(*home);
   if (!client) return fail("run", kBroken, describe(client.error()));
   return Run(*options, *home, std::move(*client)).run(mask);

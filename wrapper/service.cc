@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "tuplespace/posix/file.hh"
@@ -16,7 +17,7 @@
 #include "wrapper/control.hh"
 #include "wrapper/control_channel.hh"
 #include "wrapper/conversation.hh"
-#include "wrapper/movable.hh"
+#include "wrapper/pod_files.hh"
 #include "wrapper/supervisor_facts.hh"
 
 namespace godwit {
@@ -25,7 +26,6 @@ using namespace wrapper;
 
 namespace {
 
-constexpr auto kStartPatience = std::chrono::seconds(60);  // between admission and start
 constexpr auto kLogLook = std::chrono::milliseconds(50);
 
 std::string address_text(const shared::Address& address) {
@@ -60,15 +60,13 @@ PodService::PodService(Node& node) : node_(node), ferry_(node) {
     std::string name;
     uint64_t pod = 0;
     if (auto bad = Fields(params).need("pod", pod, "name", name)) return reply.fail(*bad);
-    if (auto pending = admitted_.extract(pod)) node_.loop().cancel(pending.mapped());
-    // A program may be over before its start is told: then its end is told instead.
-    if (auto watched = watch(name); !watched) ended(pod);
+    started(pod, name);
     reply.done();
   });
   node_.serve("pods.failed", [this](const msgpack::object& params, Reply reply) {
     uint64_t pod = 0;
     if (auto bad = Fields(params).need("pod", pod)) return reply.fail(*bad);
-    if (auto pending = admitted_.extract(pod)) node_.loop().cancel(pending.mapped());
+    admitted_.erase(pod);
     ended(pod);
     reply.done();
   });
@@ -81,6 +79,7 @@ PodService::PodService(Node& node) : node_(node), ferry_(node) {
     reply.done();
   });
   node_.serve("pod.log", [this](const auto& params, Reply reply) { keep_log(params, reply); });
+  ferry_.on_starter_gone([this](uint64_t starter) { starter_gone(starter); });
   node_.on_start([this] { return start(); });
 }
 
@@ -94,6 +93,7 @@ Result<void> PodService::start() {
   auto arriving = node_.home().folder("arriving");
   if (!arriving) return arriving.error();
   clear_folder(*arriving);
+  reclaim_pod_files(segment_name(node_.home()));
   if (auto listens = ferry_.listen(); !listens) return listens;
   for (const std::string& name : node_.home().pod_folders()) take_up(name);
   std::vector<uint64_t> over;
@@ -115,23 +115,30 @@ bool PodService::is_supervised(const std::string& name) const {
 
 void PodService::admit(const msgpack::object& params, Reply reply) {
   std::string name, hint, virtual_host;
-  if (auto bad = Fields(params).need("name", name, "hint", hint, "virtual_host", virtual_host)) return reply.fail(*bad);
+  uint64_t starter = 0;
+  if (auto bad = Fields(params).need("name", name, "hint", hint, "virtual_host", virtual_host, "starter", starter))
+    return reply.fail(*bad);
   for (char& c : hint)
     if (!is_valid_name(std::string(1, c)) && c != '.' && c != '_' && c != '-') c = '_';
   if (hint.size() > 40) hint.resize(40);
   if (!is_valid_name(hint)) hint = "pod";
-  node_.submit(pod_created(name, hint, node_.host_name(), virtual_host), [this, reply](Result<Packed> outcome) {
+  node_.submit(pod_created(name, hint, node_.host_name(), virtual_host), [this, starter, reply](Result<Packed> outcome) {
     if (!outcome) return reply.fail(outcome.error());
     auto object = unpack(*outcome);
     if (!object) return reply.fail(object.error());
     uint64_t id = Fields(object->get()).get_or<uint64_t>("id", 0);
     const PodEntry* entry = node_.directory().pod(id);
     if (!entry) return reply.fail(make_error(std::errc::no_such_process, "the pod is gone already"));
-    place(*entry, reply);
+    place(*entry, starter, reply);
   });
 }
 
-void PodService::place(const PodEntry& entry, Reply reply) {
+void PodService::place(const PodEntry& entry, uint64_t starter, Reply reply) {
+  if (!ferry_.aboard(starter)) {
+    ended(entry.id);
+    return reply.fail(make_error(std::errc::operation_canceled, "the node has been started anew meanwhile; run it again"));
+  }
+  reclaim_pod_files(segment_name(node_.home()));  // the node starts seldom
   uint32_t member = 0;
   int e = shared::add_pod(stream_service(node_).streams().self(), entry.id, &member);
   if (e) {
@@ -142,13 +149,21 @@ void PodService::place(const PodEntry& entry, Reply reply) {
                                    : make_error(std::errc::resource_unavailable_try_again,
                                                 "this host has as many pods as it can take; end one"));
   }
-  uint64_t id = entry.id;
-  admitted_[id] = node_.loop().after(kStartPatience, [this, id] {
-    admitted_.erase(id);
-    ended(id);
-  });
-  reply.send(pack_map("pod", id, "member", member, "segment", segment_name(node_.home()), "name", entry.name,
+  admitted_[entry.id] = starter;
+  reply.send(pack_map("pod", entry.id, "member", member, "segment", segment_name(node_.home()), "name", entry.name,
                       "virtual_host", entry.virtual_host));
+}
+
+// A program may be over before its start is told: then its end is told instead.
+void PodService::started(uint64_t pod, const std::string& name) {
+  admitted_.erase(pod);
+  if (!watch(name)) ended(pod);
+}
+
+// Killed before it could say what became of its pod.
+void PodService::starter_gone(uint64_t starter) {
+  auto found = std::find_if(admitted_.begin(), admitted_.end(), [&](const auto& entry) { return entry.second == starter; });
+  if (found != admitted_.end()) started(found->first, name_of(found->first));
 }
 
 std::string PodService::directory_of(const std::string& name) const { return node_.home().file("pods/" + name); }
@@ -273,7 +288,7 @@ PodFacts PodService::facts_of(const Watched& pod) const {
   facts.reason = pod.facts.spec.reason;
   shared::Segment segment = stream_service(node_).segment();
   if (facts.reason.empty())
-    facts.reason = reason_not_to_move(segment, static_cast<uint32_t>(pod.facts.number("member")), facts.pid);
+    facts.reason = node_.reason_not_to_move(facts.pod, facts.pid);
   facts.movable = facts.reason.empty();
   shared::for_each_run(segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
     if (chunk.kind != shared::RunKind::kSocket) return;
@@ -291,7 +306,11 @@ PodFacts PodService::facts_of(const Watched& pod) const {
 
 void PodService::facts(std::function<void(std::vector<PodFacts>)> callback) {
   std::vector<PodFacts> all;
-  for (const auto& [name, pod] : watched_) all.push_back(facts_of(*pod));
+  for (const auto& [name, pod] : watched_) {
+    const PodEntry* entry = node_.directory().pod(pod->facts.number("pod"));
+    // One on its way here is its source's to tell of.
+    if (entry && entry->host == node_.host_name()) all.push_back(facts_of(*pod));
+  }
   callback(std::move(all));
 }
 

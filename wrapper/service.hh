@@ -41,7 +41,9 @@ class PodService final : public PodController {
   void take_up(const std::string& name);
   bool is_supervised(const std::string& name) const;
   void admit(const msgpack::object& params, Reply reply);
-  void place(const PodEntry& entry, Reply reply);
+  void place(const PodEntry& entry, uint64_t starter, Reply reply);
+  void started(uint64_t pod, const std::string& name);
+  void starter_gone(uint64_t starter);
   void on_channel(const std::string& name);
   bool read_channel(Watched& pod);
   Watched* find(uint64_t pod);
@@ -55,7 +57,7 @@ class PodService final : public PodController {
   Node& node_;
   Ferry ferry_;
   std::map<std::string, std::unique_ptr<Watched>> watched_;
-  std::map<uint64_t, Loop::TimerId> admitted_;  // not started yet
+  std::map<uint64_t, uint64_t> admitted_;  // pods that are not started yet; by whom (Ferry)
 };
 
 /// What moves need; see tuplespace/node/pod_host.hh. Talks to supervisors directly, from any thread.

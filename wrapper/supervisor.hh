@@ -20,6 +20,7 @@ struct SupervisorPlan {
   InitPlan init;           // argv; for an arrival the program's PID and the clocks' offsets
   int client = -1;         // connected socket of the first client, which gets kReady or kFailed
   bool attach = false;     // and is attached from the start
+  int starting = -1;       // held until the program runs; to whoever has its other end the pod is being made so long
 };
 
 /// Runs the pod until it has ended or left. returns the process's exit status.
@@ -41,10 +42,10 @@ struct Supervised {
   std::string problem;
 };
 /// Executes a supervisor for the pod, child of nobody, and waits for its kReady. Descriptors that are not
-/// close-on-exec are passed on to the program. Safe in a process with threads.
+/// close-on-exec are passed on to the program. Safe in a process with threads. starting: as in SupervisorPlan; -1: none.
 /// status != 0 in the result: the pod's program could not be started, and everything is cleaned up.
 Result<Supervised> start_supervisor(const PodSpec& spec, const std::string& directory, const PodPlace& place,
-                                    bool attach, const Arrival& arrival, uint64_t signal_mask);
+                                    bool attach, const Arrival& arrival, uint64_t signal_mask, int starting = -1);
 
 /// Path of libgodwit-wrapper.so that belongs to this executable; empty if it is missing.
 std::string wrapper_library();

@@ -1,6 +1,9 @@
 // dup, fork, exec, descriptor passing, signals, cancellation.
 #include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
+
+#include <atomic>
 
 #include "check.hh"
 
@@ -57,13 +60,16 @@ static void close_range_closes() {
 static void children_keep_the_connection() {
   Pair p;
   char c;
+  int closed[2];
+  CHECK_EQ(pipe(closed), 0);
   pid_t child = fork();
   if (child == 0) {
-    close(p.b);
-    usleep(20000);
+    close(p.b), close(closed[1]);
+    CHECK_EQ(read(closed[0], &c, 1), 0);
     _exit(write(p.a, "c", 1) == 1 && read(p.a, &c, 1) == 1 ? 0 : 1);
   }
   p.close_a();
+  close(closed[0]), close(closed[1]);
   CHECK_EQ(read(p.b, &c, 1), 1);
   CHECK_EQ(write(p.b, "d", 1), 1);
   CHECK_EQ(wait_child(child), 0);
@@ -207,9 +213,9 @@ static void set_timer(int us) {
   itimerval t{{0, us}, {0, us}};
   setitimer(ITIMER_REAL, &t, nullptr);
 }
-static void handler(int flags) {
+static void handler(int flags, void (*function)(int) = on_alarm) {
   struct sigaction action {};
-  action.sa_handler = on_alarm;
+  action.sa_handler = function;
   action.sa_flags = flags;
   sigaction(SIGALRM, &action, nullptr);
 }
@@ -231,23 +237,30 @@ static void signals_interrupt() {
   CHECK(alarms >= 4);
   close(e);
 }
+static int alarm_pipe[2];
+static void tell_alarm(int) {
+  alarms = alarms + 1;
+  (void)!write(alarm_pipe[1], "a", 1);
+}
 static void restarts_when_asked() {
   Pair p;
   alarms = 0;
-  handler(SA_RESTART);
-  set_timer(10000);
+  CHECK_EQ(pipe(alarm_pipe), 0);
+  handler(SA_RESTART, tell_alarm);
   pid_t child = fork();
   if (child == 0) {
     close(p.a);
-    int64_t end = now_ms() + 80;
-    while (now_ms() < end) usleep(1000);
-    _exit(write(p.b, "x", 1) == 1 ? 0 : 1);
+    char c;
+    for (int i = 0; i < 4; ++i) CHECK_EQ(read(alarm_pipe[0], &c, 1), 1);
+    _exit(write(p.b, "x", 1) == 1 ? failures : 1);
   }
+  set_timer(10000);
   char c;
   CHECK_EQ(read(p.a, &c, 1), 1);
   set_timer(0);
-  CHECK(alarms >= 3);
+  CHECK(alarms >= 4);
   CHECK_EQ(wait_child(child), 0);
+  close(alarm_pipe[0]), close(alarm_pipe[1]);
 }
 static void handlers_are_as_set() {
   struct sigaction action {}, old {};
@@ -313,18 +326,37 @@ static void handlers_use_the_same_socket() {
   CHECK_EQ(wait_child(child), handled_bytes % 100);
   signal(SIGALRM, SIG_DFL);
 }
+static std::atomic<int> blocker;  // /proc/thread-self/stat of who is about to sleep
+static int own_state() { return open("/proc/thread-self/stat", O_RDONLY); }
 static void* blocked_reader(void* fd) {
   char c;
+  blocker = own_state();
   (void)!read(*static_cast<int*>(fd), &c, 1);
   return nullptr;
+}
+// The thread has opened it as the last before the call in which it shall sleep.
+static void await_sleep() {
+  char text[256];
+  const char* state = nullptr;
+  while (!blocker) sched_yield();
+  while (!state || state[2] != 'S') {
+    sched_yield();
+    ssize_t n = pread(blocker, text, sizeof text - 1, 0);
+    CHECK(n > 0);
+    text[n > 0 ? n : 0] = 0;
+    state = strrchr(text, ')');
+  }
+  close(blocker);
 }
 static void threads_can_be_cancelled() {
   for (int how = 0; how < 3; ++how) {
     Pair p;
     pthread_t t;
+    blocker = 0;
     if (how == 0) pthread_create(&t, nullptr, blocked_reader, &p.a);
     if (how == 1)
       pthread_create(&t, nullptr, [](void* fd) -> void* {
+        blocker = own_state();
         wait_for(*static_cast<int*>(fd), POLLIN, 60000);
         return nullptr;
       }, &p.a);
@@ -333,10 +365,11 @@ static void threads_can_be_cancelled() {
         int e = epoll_create1(0);
         epoll_event event{EPOLLIN, {}};
         epoll_ctl(e, EPOLL_CTL_ADD, *static_cast<int*>(fd), &event);
+        blocker = own_state();
         epoll_wait(e, &event, 1, 60000);
         return nullptr;
       }, &p.a);
-    usleep(20000);
+    await_sleep();
     CHECK_EQ(pthread_cancel(t), 0);
     void* result;
     CHECK_EQ(pthread_join(t, &result), 0);

@@ -42,6 +42,7 @@ inline pid_t start(const std::vector<std::string>& words, const Environment& env
   for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
   dup2(out, 1);
   dup2(err, 2);
+  close_range(3, ~0U, 0);  // a pod that inherits what leads out of it cannot be moved
   execv(words[0].c_str(), argv.data());
   _exit(127);
 }

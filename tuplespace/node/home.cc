@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "tuplespace/node/transport.hh"
 #include "tuplespace/posix/file.hh"
@@ -36,23 +38,28 @@ std::string home_from_environment() {
   return user_home() + "/.local/state/godwit";
 }
 
+Error refused(const std::string& path, const std::string& why) {
+  return make_error(std::errc::permission_denied,
+                    "GODWIT_HOME " + path + why + "; set GODWIT_HOME to a folder of your own that can be written");
+}
+Error unusable(const std::string& path) { return refused(path, std::string(" cannot be used: ") + strerror(errno)); }
+
 // Missing parents get the usual mode, the home itself 0700.
 Result<void> make_folders(const std::string& path) {
   for (size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1))
-    if (mkdir(path.substr(0, slash).c_str(), 0777) != 0 && errno != EEXIST)
-      return errno_error("making " + path.substr(0, slash));
-  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return errno_error("making " + path);
+    if (mkdir(path.substr(0, slash).c_str(), 0777) != 0 && errno != EEXIST) return unusable(path);
+  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return unusable(path);
   return {};
 }
 
-Error refused(std::string text) { return make_error(std::errc::permission_denied, std::move(text)); }
-
 Result<void> check_folder(int fd, const std::string& path) {
   struct stat status;
-  if (fstat(fd, &status) != 0) return errno_error("looking at " + path);
-  if (status.st_uid != geteuid())
-    return refused("GODWIT_HOME " + path + " belongs to another user; set GODWIT_HOME to a folder of your own");
-  if ((status.st_mode & 0077) != 0 && fchmod(fd, 0700) != 0) return errno_error("chmod 0700 " + path);
+  if (fstat(fd, &status) != 0) return unusable(path);
+  if (status.st_uid != geteuid()) return refused(path, " belongs to another user");
+  if (faccessat(fd, ".", W_OK, AT_EACCESS) != 0) return unusable(path);
+  if ((status.st_mode & 0077) == 0) return {};
+  if (fchmod(fd, 0700) != 0) return unusable(path);
+  fprintf(stderr, "godwit: GODWIT_HOME %s was open to other users, mode %03o; it is 0700 now\n", path.c_str(), status.st_mode & 0777);
   return {};
 }
 
@@ -65,8 +72,10 @@ Result<Home> Home::open_at(const std::string& given) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (auto made = make_folders(path); !made) return made.error();
   UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid()) return errno_error("opening GODWIT_HOME " + path);
+  if (!folder.valid()) return unusable(path);
   if (auto fine = check_folder(folder.get(), path); !fine) return fine.error();
+  // The segment's name comes from the path: one folder is one host however it was named.
+  if (char* real = realpath(path.c_str(), nullptr)) path = real, free(real);
   return Home(std::move(path), std::move(folder));
 }
 

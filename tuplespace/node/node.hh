@@ -77,6 +77,10 @@ class Node {
   PodController* pod_controller() { return pods_.get(); }
   void set_pod_host(std::unique_ptr<PodHost> host) { pod_host_ = std::move(host); }
   PodHost* pod_host() { return pod_host_.get(); }
+  /// Says why the pod's program, here with this PID, could not be moved just now; empty: it could.
+  using MoveJudge = std::function<std::string(uint64_t pod, int pid)>;
+  void set_move_judge(MoveJudge judge) { move_judge_ = std::move(judge); }
+  std::string reason_not_to_move(uint64_t pod, int pid) const { return move_judge_ ? move_judge_(pod, pid) : ""; }
 
   // For the command.
   /// Joins, runs the hooks, then calls back: the node serves, or why it cannot.
@@ -130,6 +134,7 @@ class Node {
   std::unique_ptr<Replica> replica_;
   std::unique_ptr<PodController> pods_;
   std::unique_ptr<PodHost> pod_host_;
+  MoveJudge move_judge_;
   std::map<std::string, std::string> announced_;  // addresses newer than the directory's, by host
   std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
   std::vector<std::function<Result<void>()>> start_hooks_;

@@ -36,6 +36,7 @@ int lay_out(Segment segment, uint64_t size) {
   header.used_chunks = area_chunks;
   if (header.next_chunk >= header.chunk_count) return -EINVAL;
   if (getrandom(&header.id, sizeof header.id, 0) != sizeof header.id) return -errno;
+  if (getrandom(header.secret, sizeof header.secret, 0) != sizeof header.secret) return -errno;
   header.next_connection = 1;
   header.next_listener = 1;
   Chunk* chunk = segment.chunks() + header.first_chunk;

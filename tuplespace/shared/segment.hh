@@ -74,12 +74,14 @@ struct alignas(kPage) Header {
   std::atomic<uint32_t> ready;  // stored last by the creator
   uint64_t size;                // bytes
   uint64_t id;                  // random; names the abstract sockets of this segment
+  uint64_t secret[2];           // random; nobody foresees those names who cannot read it (names.cc)
   uint32_t chunk_count;
   uint32_t first_chunk;
   uint32_t next_chunk;  // chunks from here on were never used
   uint32_t host_number; // 24 bits, from the community; part of connection ids made here
   std::atomic<uint64_t> next_connection;
   std::atomic<uint64_t> next_listener;
+  std::atomic<uint64_t> node_generation;  // counts the nodes that have served this segment
   uint64_t used_chunks;
   uint32_t free_lists[kFreeLists];
   uint32_t free_counts[kFreeLists];

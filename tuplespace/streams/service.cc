@@ -140,6 +140,7 @@ Result<void> StreamService::start() {
     node_.remark("the segment in use has " + size_text(is) + " and keeps them, not " + size_text(wanted) +
                  "; once its pods have ended, stop the node and start it again");
   segment_.header().host_number = node_.host_number();
+  segment_.header().node_generation.fetch_add(1);
   auto streams = Streams::create(node_.loop(), segment_);
   if (!streams) return streams.error();
   streams_ = std::move(*streams);

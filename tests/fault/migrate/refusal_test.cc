@@ -34,8 +34,10 @@ TEST_P(Refusal, NamesTheReason) {
 
 INSTANTIATE_TEST_SUITE_P(
     Of, Refusal,
-    testing::Values(Case{"InetSocket", "import socket\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()", "is a socket of this kernel"},
+    testing::Values(Case{"InetSocket", "import socket\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()", "is a TCP socket of the real network"},
                     Case{"Child", "import os\nif os.fork() == 0:\n  import signal\n  signal.pause()", "child processes"},
+                    Case{"Orphan", "import os\nif os.fork() == 0:\n  if os.fork() == 0:\n    import signal\n    signal.pause()\n  os._exit(0)\nos.wait()", "child processes"},
+                    Case{"Pipe", "import os\nr, w = os.pipe(); os.close(w)", "leads out of the pod"},
                     Case{"SharedFile", "import mmap, tempfile\nf = tempfile.NamedTemporaryFile(); f.truncate(4096)\nm = mmap.mmap(f.fileno(), 4096)", "shared file mapping"},
                     Case{"DeletedFile", "import os, tempfile\nf = tempfile.TemporaryFile()", "is a deleted file"},
                     Case{"FileLock", "import fcntl, tempfile\nf = tempfile.NamedTemporaryFile(); fcntl.flock(f, fcntl.LOCK_EX)", "file lock"}),

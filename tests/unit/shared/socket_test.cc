@@ -89,6 +89,28 @@ TEST_F(SocketTest, NamesParseBack) {
   EXPECT_FALSE(parse_connection_name(test_.segment(), name.text, name.length - 1 - 5, &id, &offset));
 }
 
+TEST_F(SocketTest, ComingNamesCannotBeForeseen) {
+  auto text = [](const Name& name) { return std::string(name.text, name.length); };
+  auto tag = [&](const Name& name) { return text(name).substr(text(name).rfind('/') + 1); };
+  const Segment& segment = test_.segment();
+  Name seen = listener_name(segment, 5), coming = listener_name(segment, 6);
+  EXPECT_EQ(tag(seen).size(), 16u);
+  EXPECT_NE(tag(seen), tag(coming));
+  EXPECT_NE(tag(connection_name(segment, 5, kChunk)), tag(connection_name(segment, 5, 2 * kChunk)));
+  uint64_t id;
+  ASSERT_TRUE(parse_listener_name(segment, coming.text, coming.length, &id));
+  EXPECT_EQ(id, 6u);
+  memcpy(coming.text + coming.length - 16, tag(seen).data(), 16);
+  EXPECT_FALSE(parse_listener_name(segment, coming.text, coming.length, &id)) << "a name that somebody made up";
+  Name node = node_name(segment), egress = listener_name(segment, kEgress);
+  segment.header().node_generation.fetch_add(1);
+  EXPECT_NE(text(node_name(segment)), text(node)) << "a dead node's name is not the next one's";
+  EXPECT_NE(text(listener_name(segment, kEgress)), text(egress));
+  EXPECT_EQ(text(listener_name(segment, 5)), text(seen));
+  segment.header().secret[1]++;
+  EXPECT_NE(text(listener_name(segment, 5)), text(seen));
+}
+
 TEST_F(SocketTest, ListenersAreFoundByPortAndCommonAddress) {
   Address any{}, loopback{}, other{};
   any.family = loopback.family = other.family = AF_INET;

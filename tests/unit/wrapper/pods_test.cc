@@ -9,6 +9,7 @@
 
 #include "wrapper/control_channel.hh"
 #include "wrapper/conversation.hh"
+#include "wrapper/pod_files.hh"
 #include "wrapper/pod_spec.hh"
 #include "wrapper/program_kind.hh"
 
@@ -116,4 +117,49 @@ TEST(ProgramKind, FollowsScripts) {
   close(fd);
   EXPECT_EQ(program_kind(name), Unmovable::kStatic);
   unlink(name);
+}
+
+// PID namespaces have inodes from 4026531836 on, so these are nobody's.
+static uint64_t unused_inode(uint64_t number) { return static_cast<uint64_t>(getpid()) * 10 + number; }
+
+static PodFile pod_file_in(const std::string& segment) {
+  PodFile file{};
+  file.magic = kPodFileMagic;
+  snprintf(file.segment, sizeof file.segment, "%s", segment.c_str());
+  return file;
+}
+
+static bool is_there(uint64_t inode) {
+  char path[64];
+  pod_file_path(inode, path);
+  return ::access(path, F_OK) == 0;
+}
+
+TEST(PodFiles, OnlyThoseOfTheSegmentsDeadPodsAreReclaimed) {
+  std::string ours = "godwit-test-" + std::to_string(getpid());
+  uint64_t living = unused_inode(0), dead = unused_inode(1), foreign = unused_inode(2);
+  auto held = claim_pod_file(living, pod_file_in(ours));
+  ASSERT_TRUE(held && claim_pod_file(dead, pod_file_in(ours)) && claim_pod_file(foreign, pod_file_in(ours + "-other")));
+  reclaim_pod_files(ours);
+  EXPECT_TRUE(is_there(living));
+  EXPECT_FALSE(is_there(dead));
+  EXPECT_TRUE(is_there(foreign));
+  held->reset();
+  reclaim_pod_files(ours);
+  EXPECT_FALSE(is_there(living));
+  remove_pod_file(foreign);
+}
+
+TEST(PodFiles, ADeadPodsFileIsTakenOver) {
+  std::string ours = "godwit-test-" + std::to_string(getpid());
+  uint64_t inode = unused_inode(3);
+  ASSERT_TRUE(claim_pod_file(inode, pod_file_in(ours + "-other")));
+  auto held = claim_pod_file(inode, pod_file_in(ours));
+  ASSERT_TRUE(held);
+  reclaim_pod_files(ours + "-other");
+  reclaim_pod_files(ours);
+  EXPECT_TRUE(is_there(inode));
+  held->reset();
+  reclaim_pod_files(ours);
+  EXPECT_FALSE(is_there(inode));
 }
