@@ -163,7 +163,9 @@ void PodService::started(uint64_t pod, const std::string& name) {
 // Killed before it could say what became of its pod.
 void PodService::starter_gone(uint64_t starter) {
   auto found = std::find_if(admitted_.begin(), admitted_.end(), [&](const auto& entry) { return entry.second == starter; });
-  if (found != admitted_.end()) started(found->first, name_of(found->first));
+  if (found == admitted_.end()) return;
+  const PodEntry* entry = node_.directory().pod(found->first);
+  started(found->first, entry ? entry->name : "");
 }
 
 std::string PodService::directory_of(const std::string& name) const { return node_.home().file("pods/" + name); }
