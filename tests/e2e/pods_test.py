@@ -97,7 +97,7 @@ class Ps(unittest.TestCase):
             self.assertEqual(len(rows), 2, rows)
             table = {row.split()[0]: row for row in rows}
             self.assertIn(r"import socket\ns = socket.socket(", table["udp"])
-            self.assertIn("it holds a UDP socket", table["udp"])
+            self.assertIn("is a UDP socket", table["udp"])
             self.assertTrue(table["odd"].endswith(r" sh -c exec sleep 1000 '' \t\x1b[31m"), table["odd"])
             pod.end()
 

@@ -8,6 +8,7 @@
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/operations.hh"
+#include "tuplespace/store/waiters.hh"
 #include "tuplespace/tuple.hh"
 
 namespace godwit::store {
@@ -174,6 +175,21 @@ void finish_drops(Desk& desk) {
   for_each_root(desk, [&](Root& root) {
     if (root.state.load() == RootState::kDropping) finish_drop(desk, root);
   });
+}
+
+std::vector<WaitFacts> list_waits(Desk& desk) {
+  std::vector<WaitFacts> all;
+  for_each_root(desk, [&](Root& root) {
+    if (root.state.load() != RootState::kLive) return;
+    Locked locked(desk, root, kStripes);
+    uint32_t slots = desk.self.segment.area_of(0)->slot_count.load();
+    for (uint32_t owner = 1; owner < slots; ++owner) {
+      Bench* bench = desk.bench_of(owner);
+      if (!bench || bench->waiting == Waiting::kNo || bench->space != root.number) continue;
+      all.push_back({root.name, bench->verb == Verb::kIn, decode_wanted(wanted_of(desk, *bench)), bench->pid});
+    }
+  });
+  return all;
 }
 
 std::vector<SpaceFacts> list_spaces(Desk& desk) {

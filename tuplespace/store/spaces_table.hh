@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tuplespace/store/desk.hh"
+#include "tuplespace/template.hh"
 
 namespace godwit::store {
 
@@ -32,5 +33,14 @@ Result<void> drop_space(Desk& desk, std::string_view name);
 /// Finishes drops whose thread was killed.
 void finish_drops(Desk& desk);
 std::vector<SpaceFacts> list_spaces(Desk& desk);
+
+struct WaitFacts {
+  std::string space;
+  bool takes;  // in, else rd
+  std::vector<Template> wanted;
+  uint32_t pid;
+};
+/// Who waits, in all spaces.
+std::vector<WaitFacts> list_waits(Desk& desk);
 
 }  // namespace godwit::store

@@ -44,11 +44,15 @@ void for_each_in(Desk& desk, const Queue& queue, uint32_t key, F f) {
 
 }  // namespace
 
-bool wants(Desk& desk, const Bench& bench, TupleView fields) {
+std::string_view wanted_of(const Desk& desk, const Bench& bench) {
   const char* block = &desk.at<char>(bench.wanted);
   uint32_t length;
   __builtin_memcpy(&length, block, sizeof length);
-  auto matches = match_encoded({block + sizeof length, length}, fields);
+  return {block + sizeof length, length};
+}
+
+bool wants(Desk& desk, const Bench& bench, TupleView fields) {
+  auto matches = match_encoded(wanted_of(desk, bench), fields);
   if (!matches) throw Damaged();
   return *matches;
 }

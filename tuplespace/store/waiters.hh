@@ -8,6 +8,8 @@
 
 namespace godwit::store {
 
+/// The encoded templates of a wait.
+std::string_view wanted_of(const Desk& desk, const Bench& bench);
 /// Whether the waiting thread wants such a tuple.
 bool wants(Desk& desk, const Bench& bench, TupleView fields);
 

@@ -9,6 +9,8 @@
 #include "tuplespace/codec.hh"
 #include "tuplespace/node/gather.hh"
 #include "tuplespace/shared/bell.hh"
+#include "tuplespace/store/operations.hh"
+#include "tuplespace/store/spaces_table.hh"
 #include "tuplespace/streams/service.hh"
 #include "tuplespace/streams/source.hh"
 
@@ -78,6 +80,31 @@ class RingWaiter {
   uint32_t mark_ = 0;               // under lock_
 };
 
+// Reaps members that were killed while they used spaces. In a thread of its own, since it takes locks that a stopped
+// member may hold.
+class Reaper {
+ public:
+  explicit Reaper(shared::Segment segment) : thread_([this, segment](std::stop_token stop) { run(segment, stop); }) {}
+
+ private:
+  static constexpr auto kPause = std::chrono::seconds(1);
+
+  void run(shared::Segment segment, std::stop_token stop) {
+    while (!stop.stop_requested()) {
+      if (auto desk = store::Desk::of(segment)) {
+        store::reap(**desk);
+        store::finish_drops(**desk);
+      }
+      std::unique_lock guard(lock_);
+      stopped_.wait_for(guard, stop, kPause, [] { return false; });
+    }
+  }
+
+  std::mutex lock_;
+  std::condition_variable_any stopped_;
+  std::jthread thread_;
+};
+
 Packed pack_found(const std::optional<Tuple>& found) { return found ? encode(*found) : pack(nullptr); }
 
 class SpaceService : public std::enable_shared_from_this<SpaceService> {
@@ -110,6 +137,7 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
       auto route = streams.route(pod);
       return route && route->host == node_.host_name();
     });
+    reaper_ = std::make_unique<Reaper>(streams.segment());
     waiter_ = std::make_unique<RingWaiter>(*source_, node_.loop(), streams.segment(), [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->on_ring();
     });
@@ -248,6 +276,7 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
   Node& node_;
   std::unique_ptr<StreamSource> source_;
   std::unique_ptr<RingWaiter> waiter_;
+  std::unique_ptr<Reaper> reaper_;
   std::list<Parked> parked_;  // oldest first
   Loop::Clock::time_point looked_;
   bool looking_ = false;  // the waiter has a mark, or has rung and the next look is due soon
@@ -258,7 +287,7 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
 Error unknown_space(std::string_view name) {
   return make_error(std::errc::no_such_file_or_directory,
                     "no space named " + (name.empty() ? "''" : std::string(name)) +
-                        "; this version has socket traffic only: --space " + std::string(kNetSpace));
+                        "; socket traffic is --space " + std::string(kNetSpace));
 }
 
 Packed pack_templates(const std::vector<Template>& wanted) {

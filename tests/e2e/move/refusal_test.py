@@ -63,7 +63,7 @@ class Refusals(unittest.TestCase):
             while hosts.a.godwit("logs", "udp").stdout != "up\n":
                 pass
             for more in ((), ("--dry-run",)):
-                self.refused(hosts.a, REFUSED, "it holds a UDP socket, descriptor 3; pod udp stays on a", "move", "udp", "b",
+                self.refused(hosts.a, REFUSED, "is a UDP socket; pod udp stays on a", "move", "udp", "b",
                              *more)
 
     def test_of_a_redis_that_saves(self):

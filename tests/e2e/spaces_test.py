@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Spaces from the shell: out, in, inp, rd, rdp, count and spaces, by processes that come and go and are killed.
+
+usage: spaces_test.py SOURCE_DIRECTORY      (the executables: $GODWIT_BUILD)
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(sys.argv[1], "demos", "support"))
+import hosts as hosts_module  # noqa: E402
+
+GODWIT = os.path.join(hosts_module.build_directory(), "godwit")
+DONE, ABSENT, USAGE, REFUSED, TIMED_OUT = 0, 1, 2, 4, 124
+
+
+class Spaces(unittest.TestCase):
+    def setUp(self):
+        self.home = tempfile.TemporaryDirectory(prefix="godwit-spaces-")
+        self.environment = {**os.environ, "GODWIT_HOME": self.home.name}
+        self.addCleanup(self.home.cleanup)
+        self.addCleanup(lambda: self.godwit("node", "--stop"))
+
+    def popen(self, *words):
+        return subprocess.Popen([GODWIT, *words], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def godwit(self, *words):
+        process = self.popen(*words)
+        out, error = process.communicate(timeout=60)
+        return process.returncode, out, error
+
+    def gives(self, *words, status=DONE, out=""):
+        self.assertEqual(self.godwit(*words)[:2], (status, out))
+
+    def waits(self):
+        return [json.loads(line) for line in self.godwit("spaces", "--waiting", "--json")[1].splitlines()]
+
+    def until_waiting(self, number):
+        while len(self.waits()) != number:
+            pass
+
+    def test_what_one_process_puts_another_takes(self):
+        tuple_text = r'("task", 42, 3.5, true, nil, b"\x00\xff", ("nested", 1))'
+        self.gives("out", tuple_text, '("task", 43)')
+        self.gives("count", '("task", ?)', '("task", ?, ?, ?, ?, ?, ?)', out="2\n")
+        self.gives("rdp", '("task", ?, ?float, ?, ?, ?, ?tuple)', out=tuple_text + "\n")
+        self.gives("in", '("task", ?, ?float, ?, ?, ?, ("nested", 1))', out=tuple_text + "\n")
+        self.gives("inp", '("task", ?, ?float, ?, ?, ?, ?)', status=ABSENT)
+        self.gives("inp", '("task", ?int)', "--json", out='[{"string":"task"},{"int":"43"}]\n')
+
+    def test_a_blocked_in_is_given_what_comes_and_a_killed_one_swallows_nothing(self):
+        killed, taker = self.popen("in", '("job", ?)'), None
+        self.until_waiting(1)
+        self.assertEqual(self.waits()[0] | {"pid": 0}, {"space": "default", "verb": "in", "wanted": '("job", ?)', "pid": 0})
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        taker = self.popen("in", '("job", 1..9)')
+        self.until_waiting(1)  # the killed one's wait is reaped
+        self.gives("out", '("job", 5)')
+        self.assertEqual(taker.communicate(timeout=60)[0], '("job", 5)\n')
+        self.gives("count", '("job", ?)', out="0\n")
+        self.gives("rd", '("job", ?)', "--timeout", "0.05", status=TIMED_OUT)
+
+    def test_a_tuple_that_cannot_be_printed_stays(self):
+        self.gives("out", '("kept")')
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([GODWIT, "in", '("kept")'], env=self.environment, stdout=full, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, REFUSED)
+        self.gives("inp", '("kept")', out='("kept")\n')
+
+    def test_spaces_are_made_filled_and_dropped(self):
+        self.gives("spaces", "--create", "small", "--capacity", "4096")
+        self.assertEqual(self.godwit("spaces", "--create", "small")[0], REFUSED)
+        put = 0
+        while self.godwit("out", "--space", "small", f'({put}, "{"x" * 500}")')[0] == DONE:
+            put += 1
+        self.assertIn(put, range(4, 9))
+        rows = {row["space"]: row for row in map(json.loads, self.godwit("spaces", "--json")[1].splitlines())}
+        self.assertEqual((rows["small"]["tuples"], rows["small"]["capacity"]), (put, 4096))
+        waiting = self.popen("in", '("never")', "--space", "small")
+        self.until_waiting(1)
+        self.gives("spaces", "--drop", "small")
+        self.assertEqual(waiting.wait(60), REFUSED)
+        waiting.communicate()
+        self.assertEqual(self.godwit("inp", "(?)", "--space", "small")[0], REFUSED)
+
+    def test_wrong_words_are_refused_with_one_line(self):
+        for status, *words in ((USAGE, "out"), (USAGE, "out", "(?int)"), (USAGE, "in", "(1"), (USAGE, "spaces", "--capacity", "1"),
+                               (REFUSED, "out", "(1)", "--space", "absent"), (REFUSED, "in", "(?)", "--space", "net"),
+                               (REFUSED, "spaces", "--create", "a b"), (REFUSED, "spaces", "--drop", "absent")):
+            got, out, error = self.godwit(*words)
+            self.assertEqual((got, out), (status, ""), words)
+            self.assertRegex(error, rf"^godwit {words[0]}: .+; .+\n")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
