@@ -115,6 +115,7 @@ class TestHost {
   }
   void take_key_of(const TestHost& other) const {
     std::filesystem::create_directories(home_);
+    std::filesystem::permissions(home_, std::filesystem::perms::owner_all);
     std::filesystem::copy_file(other.home_ + "/community.key", home_ + "/community.key",
                                std::filesystem::copy_options::overwrite_existing);
   }
