@@ -4,8 +4,14 @@ target_link_libraries(store_test godwit_store GTest::gtest_main)
 gtest_discover_tests(store_test PROPERTIES LABELS unit TIMEOUT 120)
 add_dependencies(sanitized store_test)
 
-add_executable(store_fault_test fault/store/crash_campaign_test.cc)
+add_executable(store_property property/store/store_property.cc)
+target_link_libraries(store_property godwit_store GTest::gtest_main rapidcheck)
+gtest_discover_tests(store_property TEST_PREFIX store. PROPERTIES LABELS property TIMEOUT 300)
+add_dependencies(sanitized store_property)
+
+add_executable(store_fault_test fault/store/crash_campaign_test.cc fault/store/single_step_test.cc)
 target_link_libraries(store_fault_test godwit_store GTest::gtest_main)
+target_link_options(store_fault_test PRIVATE -Wl,-z,now)  # no steps through the dynamic linker
 gtest_discover_tests(store_fault_test TEST_PREFIX store. PROPERTIES LABELS fault TIMEOUT 600)
 
 find_program(GODWIT_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)

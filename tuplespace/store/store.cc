@@ -182,6 +182,8 @@ Result<T> Store::work(F f) {
   } catch (const Damaged&) {
     RootState live = RootState::kLive;
     root_->state.compare_exchange_strong(live, RootState::kDamaged);
+    give(**desk, kFirstHand);
+    give(**desk, kSecondHand);
     return damaged(*root_);
   }
 }
@@ -202,7 +204,7 @@ Result<void> Store::out(TupleView tuple, const Wait* wait) {
     uint32_t stripe = stripe_of(*root_, tuple);
     for (;;) {
       uint32_t room = root_->room.load();
-      root_->room_wanted.store(root_->blocks_when_full);
+      if (root_->blocks_when_full) root_->room_wanted.store(1);
       auto put = put_once(desk, stripe, tuple, length);
       if (!put) return put.error();
       if (*put) return {};

@@ -34,7 +34,7 @@ class Store final : public TupleSource {
   ///
   /// wait      null: answers at once (inp).
   /// receive   is shown the tuple, which is still the space's: if it returns false, or the process dies in it, the
-  ///           tuple goes back to where it was. It must not use the space.
+  ///           tuple goes back to where it was. It must not use the space, nor fork.
   /// returns   false: there was a moment during the call at which none was there.
   /// errors    as for out.
   using Receive = std::function<bool(TupleView)>;

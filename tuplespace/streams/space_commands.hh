@@ -1,4 +1,4 @@
-// The subcommands about tuples: rd, rdp, count; and out, in, inp, which socket traffic refuses.
+// The subcommands about tuples and spaces.
 #pragma once
 #include <span>
 

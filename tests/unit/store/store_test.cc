@@ -245,6 +245,38 @@ TEST_F(StoreTest, AChildOfForkIsAMemberOfItsOwn) {
   EXPECT_EQ(store::reap(desk()), 1u);
 }
 
+TEST_F(StoreTest, WhoExecutesAnotherProgramIsAMemberNoMore) {
+  int ready[2], end[2];
+  ASSERT_EQ(pipe(ready) | pipe(end), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    out(space, "(\"child\")");
+    dup2(end[0], 0);
+    dup2(ready[1], 1);
+    for (int fd : {ready[0], ready[1], end[0], end[1]}) close(fd);
+    execlp("sh", "sh", "-c", "echo; read line", nullptr);
+    _exit(127);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  EXPECT_EQ(store::reap(desk()), 1u);
+  EXPECT_EQ(inp(space, "(\"child\")"), "(\"child\")");
+  for (int fd : {ready[0], ready[1], end[0], end[1]}) close(fd);
+  int status;
+  waitpid(child, &status, 0);
+}
+
+TEST_F(StoreTest, IsATupleSourceLikeAnyOther) {
+  std::vector<Template> wanted = {Template{"a", Formal{Type::kInt}}, Template{AnyFormal{}, 2}};
+  for (int i = 0; i < 4; ++i) out(space, Tuple{i % 2 ? "a" : "b", i});
+  EXPECT_EQ(godwit::count(space, wanted), 3u);
+  EXPECT_EQ(to_text(*godwit::rdp(space, wanted)), "(\"a\", 1)");
+  std::vector<Template> later = {Template{"later"}};
+  std::thread writer([&] { out(space, "(\"later\")"); });
+  EXPECT_EQ(to_text(*godwit::rd(space, later)), "(\"later\")");
+  writer.join();
+}
+
 TEST_F(StoreTest, WhoDiesWithATupleInHandGivesItBackToItsPlace) {
   for (int i = 0; i < 3; ++i) out(space, Tuple{"a", i});
   pid_t child = fork();

@@ -1,0 +1,208 @@
+// Each operation on spaces is killed after its first instruction, after its second, and so on to its last (long ones: at
+// evenly spread ones). Each time it has happened wholly or not at all, nobody waits in vain, and in the end all memory
+// is back.
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <thread>
+
+#include "tests/support/audit.hh"
+#include "tests/support/space.hh"
+
+namespace godwit::testing {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kBudget = 20'000, kEvery = 20'000;
+#else
+constexpr uint64_t kBudget = 300'000;  // single steps of one operation
+constexpr uint64_t kEvery = ~0ull;     // those that are short: every instruction
+#endif
+
+class StoreSingleStep : public ::testing::Test {
+ protected:
+  TestSegment test{1ull << 30};
+  Store a = Store::create(test.segment(), "a", {}).value(), b = Store::create(test.segment(), "b", {}).value();
+  store::Desk& desk = **store::Desk::of(test.segment());
+
+  ~StoreSingleStep() override { expect_all_memory_back(desk); }
+
+  // Forks a member that does the operation, steps it `limit` instructions and kills it. returns how many it took.
+  template <class F>
+  uint64_t kill_after(uint64_t limit, F operation) {
+    pid_t child = fork();
+    if (child == 0) {
+      store::Desk& own = **store::Desk::of(test.segment());
+      // Its caches filled and its code seen once; what is stepped begins with the operation.
+      for (Store* space : {&a, &b}) {
+        (void)space->out(warm_);
+        (void)space->in(any_warm_.wanted(), nullptr, [](TupleView) { return true; });
+      }
+      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+      raise(SIGSTOP);
+      operation(own);
+      raise(SIGUSR1);
+      _exit(0);
+    }
+    int status;
+    uint64_t steps = 0;
+    waitpid(child, &status, 0);
+    for (bool ended = false; steps < limit && !ended; ++steps) {
+      ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr);
+      waitpid(child, &status, 0);
+      EXPECT_TRUE(WIFSTOPPED(status)) << status;
+      ended = !WIFSTOPPED(status) || WSTOPSIG(status) == SIGUSR1;
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    store::reap(desk);
+    return steps;
+  }
+
+  // prepare() before each try, check() after it.
+  template <class P, class F, class C>
+  void step_through(const char* name, P prepare, F operation, C check, uint64_t budget = kBudget) {
+    prepare();
+    uint64_t length = kill_after(~0ull, operation);
+    check();
+    uint64_t stride = std::max<uint64_t>(1, length * length / 2 / budget), tries = 0;
+    for (uint64_t limit = 0; limit <= length && !HasFailure(); limit += stride, ++tries) {
+      prepare();
+      kill_after(limit, operation);
+      check();
+      if (HasFailure()) fprintf(stderr, "%s: after %lu instructions\n", name, limit);
+    }
+    printf("%s: %lu instructions, killed after %lu of them\n", name, length, tries);
+  }
+
+  const Tuple seven_tuple_ = item(7);
+  const std::vector<FieldView> seven_ = views_of(seven_tuple_);
+  const Tuple warm_tuple_ = item(-2);
+  const std::vector<FieldView> warm_ = views_of(warm_tuple_);
+  const AnyOf any_warm_{"(\"k\", -2, ?bytes)"}, any_three_{"(\"k\", 3, ?bytes)"}, any_item_{"(\"k\", ?int, ?bytes)"};
+
+  static Tuple item(int i) { return Tuple{"k", i, Bytes{std::string(64, 'x')}}; }
+  uint64_t total(std::string_view wanted) { return count(a, wanted) + count(b, wanted); }
+};
+
+TEST_F(StoreSingleStep, Out) {
+  step_through("out", [] {}, [&](store::Desk&) { (void)a.out(seven_); },
+               [&] {
+                 EXPECT_LE(count(a, "(\"k\", 7, ?bytes)"), 1u);
+                 while (inp(a, "(?, ?, ?)") != "absent") {
+                 }
+               }, kEvery);
+}
+
+TEST_F(StoreSingleStep, In) {
+  auto prepare = [&] {
+    if (count(a, "(\"k\", 3, ?)") == 0) out(a, item(3));
+  };
+  auto take = [&](store::Desk&) { (void)a.in(any_three_.wanted(), nullptr, [](TupleView) { return true; }); };
+  auto check = [&] { EXPECT_LE(count(a, "(\"k\", ?, ?)"), 1u); };
+  step_through("in", prepare, take, check, kEvery);
+}
+
+TEST_F(StoreSingleStep, FillingAndFlushingTheCaches) {
+  step_through("refill and flush", [] {},
+               [&](store::Desk& own) {
+                 store::flush_all(own, *own.bench);
+                 (void)a.out(seven_);
+                 store::flush_all(own, *own.bench);
+               },
+               [&] {
+                 EXPECT_LE(count(a, "(\"k\", 7, ?)"), 1u);
+                 (void)inp(a, "(\"k\", 7, ?)");
+               });
+}
+
+TEST_F(StoreSingleStep, OutAndSplitOfABucket) {
+  for (int i = 100; i < 300; ++i) out(a, item(i));
+  (void)rdp(a, "(\"k\", 299, ?)");  // makes the index
+  store::Root& root = **store::open_space(desk, "a");
+  std::vector<FieldView> first = {FieldView::string("k")};
+  store::Stripe& stripe = root.stripes[store::stripe_of(root, first)];
+  int next = 300;
+  step_through("out and split", [&] { while (stripe.leaders < stripe.buckets) out(a, item(next++)); },
+               [&](store::Desk&) { (void)a.out(seven_); },
+               [&] {
+                 EXPECT_LE(count(a, "(\"k\", 7, ?)"), 1u);
+                 (void)inp(a, "(\"k\", 7, ?)");
+                 EXPECT_EQ(rdp(a, "(\"k\", 100, ?)").substr(0, 9), "(\"k\", 100");
+               });
+}
+
+TEST_F(StoreSingleStep, MakingAnIndex) {
+  int round = 0;
+  auto fill = [&] {
+    ++round;
+    for (int i = 0; i < 60; ++i) out(a, Tuple{round, i, 1.5});
+  };
+  step_through("making an index", fill, [&](store::Desk&) { (void)rdp(a, "(?int, 59, ?float)"); },
+               [&] {
+                 EXPECT_EQ(inp(a, "(?int, 59, ?float)"), "(" + std::to_string(round) + ", 59, 1.5)");
+                 while (inp(a, "(?, ?, ?)") != "absent") {
+                 }
+                 ASSERT_TRUE(store::drop_space(desk, "a").has_value());  // with its indexes
+                 a = Store::create(test.segment(), "a", {}).value();
+               });
+}
+
+TEST_F(StoreSingleStep, HandOverToABlockedRdAndIn) {
+  std::atomic<int> answered = 0;
+  std::thread reader, taker;
+  step_through("hand-over",
+               [&] {
+                 answered = 0;
+                 reader = std::thread([&] { answered += rd(a, "(\"k\", 7, ?)") != "absent"; });
+                 taker = std::thread([&] { answered += in(a, "(?, 7, ?bytes)") != "absent"; });
+                 while (store::list_spaces(desk)[0].waiters != 2) sched_yield();
+               },
+               [&](store::Desk&) { (void)a.out(seven_); },
+               [&] {
+                 uint32_t waiters = store::list_spaces(desk)[0].waiters;
+                 EXPECT_TRUE(waiters == 0 || waiters == 2) << waiters;
+                 if (waiters) out(a, item(7));
+                 reader.join();
+                 taker.join();
+                 EXPECT_EQ(answered, 2);
+                 EXPECT_EQ(total("(?, ?, ?)"), 0u);
+               });
+}
+
+TEST_F(StoreSingleStep, Collect) {
+  auto prepare = [&] {
+    while (inp(b, "(?, ?, ?)") != "absent") {
+    }
+    for (int i = static_cast<int>(count(a, "(?, ?, ?)")); i < 3; ++i) out(a, item(i));
+  };
+  step_through("collect", prepare, [&](store::Desk&) { (void)a.collect(b, any_item_.wanted()); },
+               [&] {
+                 EXPECT_EQ(total("(\"k\", ?, ?)"), 3u);
+                 EXPECT_EQ(count(b, "(\"k\", ?, ?)") % 3, 0u);
+               });
+  step_through("copy_collect", prepare, [&](store::Desk&) { (void)a.copy_collect(b, any_item_.wanted()); },
+               [&] {
+                 EXPECT_EQ(count(a, "(\"k\", ?, ?)"), 3u);
+                 EXPECT_EQ(count(b, "(\"k\", ?, ?)") % 3, 0u);
+               });
+}
+
+TEST_F(StoreSingleStep, CreateAndDropOfASpace) {
+  step_through("create and drop", [] {},
+               [&](store::Desk& own) {
+                 if (auto space = Store::create(test.segment(), "c", {})) (void)put(*space, item(1));
+                 (void)store::drop_space(own, "c");
+               },
+               [&] {
+                 store::finish_drops(desk);
+                 if (auto there = Store::open(test.segment(), "c")) {
+                   EXPECT_LE(count(*there, "(?, ?, ?)"), 1u);
+                   EXPECT_TRUE(store::drop_space(desk, "c").has_value());
+                 }
+               });
+}
+
+}  // namespace
+}  // namespace godwit::testing
