@@ -1,12 +1,13 @@
 # Tests of spaces in the segment.
+set(store_environment "TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/support/tsan.supp")
 add_executable(store_test unit/store/store_test.cc)
 target_link_libraries(store_test godwit_store GTest::gtest_main)
-gtest_discover_tests(store_test PROPERTIES LABELS unit TIMEOUT 120)
+gtest_discover_tests(store_test PROPERTIES LABELS unit TIMEOUT 120 ENVIRONMENT ${store_environment})
 add_dependencies(sanitized store_test)
 
 add_executable(store_property property/store/store_property.cc)
 target_link_libraries(store_property godwit_store GTest::gtest_main rapidcheck)
-gtest_discover_tests(store_property TEST_PREFIX store. PROPERTIES LABELS property TIMEOUT 300)
+gtest_discover_tests(store_property TEST_PREFIX store. PROPERTIES LABELS property TIMEOUT 300 ENVIRONMENT ${store_environment})
 add_dependencies(sanitized store_property)
 
 add_executable(store_fault_test fault/store/crash_campaign_test.cc fault/store/single_step_test.cc)

@@ -77,7 +77,7 @@ void give_back(Thread& self, Slot& slot) {
   uint32_t first = static_cast<uint32_t>(slot.intent / kChunk);
   Chunk& chunk = self.segment.chunks()[first];
   // Nobody but us can reach the run, so its pages may go before the lock is taken.
-  if (header.free_counts[list_of(chunk.length)] >= kHot)
+  if (__atomic_load_n(&header.free_counts[list_of(chunk.length)], __ATOMIC_RELAXED) >= kHot)
     madvise(self.segment.base() + slot.intent, chunk.length * kChunk, MADV_REMOVE);
   lock(self, kAllocator);
   push(self, first);

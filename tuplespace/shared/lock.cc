@@ -29,7 +29,11 @@ bool try_lock(Thread& self, std::atomic<uint32_t>& word, Heir heir, futex_waitv*
   }
   Slot& owner = slot_of(self.segment, seen & ~kLockWaiters);
   std::atomic<uint32_t>& alive = owner.alive_word();
-  uint32_t life = alive.fetch_or(FUTEX_WAITERS) | FUTEX_WAITERS;
+  // Without a TID in it the owner has left, and its slot may be about to be another's: nothing may be added then.
+  uint32_t life = alive.load();
+  if (!(life & (FUTEX_TID_MASK | FUTEX_OWNER_DIED))) return false;
+  if (!(life & FUTEX_WAITERS) && !alive.compare_exchange_strong(life, life | FUTEX_WAITERS)) return false;
+  life |= FUTEX_WAITERS;
   if (life & FUTEX_OWNER_DIED) {
     if (!heir) return word.compare_exchange_strong(seen, mine | kLockWaiters);
     heir(self, seen & ~kLockWaiters);

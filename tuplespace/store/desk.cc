@@ -38,13 +38,11 @@ void release_spaces(Thread& self, uint32_t owner) {
     free_lock_of(owner, root.wild_lock);
     for (Stripe& stripe : root.stripes) free_lock_of(owner, stripe.lock);
   }
-  // It may have answered them and not come to wake them. Who was not answered sees that and sleeps again.
+  // It may have answered them and not come to wake them. Who was not answered sees that and sleeps again. Nothing is
+  // written: who was woken already may have left, and given its bench back.
   for (uint32_t i = 0; i < bench.wake_count && i < kWakes; ++i) {
     Slot& other = segment.area_of(bench.wakes[i] >> 10)->slots[bench.wakes[i] & 1023];
-    if (!other.bench) continue;
-    std::atomic<uint32_t>& state = segment.at<Bench>(other.bench)->state;
-    state.fetch_and(~kWaits);
-    wake_one(state);
+    if (Offset offset = __atomic_load_n(&other.bench, __ATOMIC_ACQUIRE)) wake_one(segment.at<Bench>(offset)->state);
   }
 }
 
@@ -108,7 +106,7 @@ Desk::~Desk() {
 Bench* Desk::bench_of(uint32_t owner) const {
   uint32_t member = owner >> 10, index = owner & 1023;
   if (member != 0 || index == 0 || index >= self.segment.area_of(0)->slot_count.load(std::memory_order_relaxed)) throw Damaged();
-  Offset offset = self.segment.area_of(0)->slots[index].bench;
+  Offset offset = __atomic_load_n(&self.segment.area_of(0)->slots[index].bench, __ATOMIC_ACQUIRE);
   return offset ? self.segment.at<Bench>(offset) : nullptr;
 }
 

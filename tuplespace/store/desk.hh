@@ -29,7 +29,7 @@ class Desk {
   /// Whatever a reference says, it leads to chunks that are in use.
   template <class T>
   T& at(Ref ref) const {
-    if (uint64_t{ref} - low_ >= uint64_t{header().next_chunk} * (shared::kChunk / kUnit) - low_) throw Damaged();
+    if (uint64_t{ref} - low_ >= uint64_t{__atomic_load_n(&header().next_chunk, __ATOMIC_RELAXED)} * (shared::kChunk / kUnit) - low_) throw Damaged();
     return *self.segment.at<T>(uint64_t{ref} * kUnit);
   }
   Ref ref_of(const void* p) const { return static_cast<Ref>(self.segment.offset_of(p) / kUnit); }

@@ -48,6 +48,12 @@ void answer(Desk& desk, Root& root, uint32_t owner, Ref Bench::*as, Ref tuple) {
   desk.bench->wake_count++;
 }
 
+// With the lock, without which none of them leaves.
+void tell_answered(Desk& desk) {
+  for (uint32_t i = 0; i < desk.bench->wake_count; ++i)
+    if (Bench* bench = desk.bench_of(desk.bench->wakes[i])) bench->state.fetch_and(~kWaits);
+}
+
 // Answers takers, and links the tuple unless it is taken: one transaction.
 void serve(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, const Takers& takers, bool linked) {
   Stored& stored = stored_at(desk, tuple);
@@ -148,20 +154,18 @@ void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, Tuple
     serve(desk, root, stripe, tuple, shape, fields, takers, linked);
     if (!linked) let_go();
     desk.commit();
+    tell_answered(desk);
     more = takers.more_readers;
     if (more) wake_answered(desk);
   }
   if (!all_locked) desk.unlock(root.wild_lock);
 }
 
+// Nothing is written: who did not sleep may have left meanwhile, and given its bench back.
 void wake_answered(Desk& desk) {
   Bench& mine = *desk.bench;
-  for (uint32_t i = 0; i < mine.wake_count; ++i) {
-    Bench* bench = desk.bench_of(mine.wakes[i]);
-    if (!bench) continue;
-    bench->state.fetch_and(~kWaits);
-    wake_one(bench->state);
-  }
+  for (uint32_t i = 0; i < mine.wake_count; ++i)
+    if (Bench* bench = desk.bench_of(mine.wakes[i])) wake_one(bench->state);
   compiler_barrier();
   mine.wake_count = 0;
 }

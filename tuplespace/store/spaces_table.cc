@@ -197,6 +197,7 @@ std::vector<SpaceFacts> list_spaces(Desk& desk) {
   DirectoryLock locked(desk);
   for_each_root(desk, [&](Root& root) {
     if (!is_there(root)) return;
+    Locked locked(desk, root, kStripes);
     SpaceFacts facts{root.name, 0, 0, root.capacity, root.wild_waiters, root.blocks_when_full != 0,
                      root.state.load() == RootState::kDamaged};
     for (const Stripe& stripe : root.stripes) {
