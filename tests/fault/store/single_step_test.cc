@@ -16,8 +16,8 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr uint64_t kBudget = 20'000, kEvery = 20'000;
 #else
-constexpr uint64_t kBudget = 300'000;  // single steps of one operation
-constexpr uint64_t kEvery = ~0ull;     // those that are short: every instruction
+constexpr uint64_t kBudget = 100'000;  // single steps of one operation
+constexpr uint64_t kEvery = 900'000;   // of a short one: every instruction or so
 #endif
 
 class StoreSingleStep : public ::testing::Test {
