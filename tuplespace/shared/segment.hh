@@ -16,8 +16,8 @@ inline constexpr uint64_t kSmallestSegment = 16ull << 20;     // room for the ho
 inline constexpr uint64_t kSegmentReach = 64ull << 30;        // address space that a wrapped program sets aside; the largest
 
 /// A lock of the whole segment; the word is the owner, and a bit that says that somebody waits.
-/// Order: kReaper < kDirectory < those of spaces (store/) < kBlocks < kAllocator < kRecovery.
-enum LockName : uint32_t { kReaper, kDirectory, kBlocks, kAllocator, kRecovery, kLocks };
+/// Order: kBenches < kReaper < kDirectory < those of spaces (store/) < kBlocks < kAllocator < kRecovery.
+enum LockName : uint32_t { kBenches, kReaper, kDirectory, kBlocks, kAllocator, kRecovery, kLocks };
 
 enum class MemberKind : uint32_t { kFree = 0, kHost = 1, kPod = 2 };
 

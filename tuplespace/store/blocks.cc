@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "tuplespace/shared/allocator.hh"
+#include "tuplespace/shared/recovery.hh"
 
 namespace godwit::store {
 namespace {
@@ -116,11 +117,23 @@ void draw(Desk& desk, Cache& cache, uint32_t size_class, uint32_t want) {
   desk.commit();
 }
 
+// kBlocks while it lives; what was not committed when damage is found is undone.
+class BlocksLock {
+ public:
+  explicit BlocksLock(Desk& desk) : desk_(desk) { lock(desk.self, kBlocks); }
+  ~BlocksLock() {
+    if (desk_.slot().undo_count) roll_back(desk_.self.segment, desk_.slot());
+    unlock(desk_.self, kBlocks);
+  }
+
+ private:
+  Desk& desk_;
+};
+
 bool refill(Desk& desk, uint32_t size_class) {
-  lock(desk.self, kBlocks);
+  BlocksLock locked(desk);
   bool there = desk.header().block_classes[size_class].partial || add_chunk(desk, size_class);
   if (there) draw(desk, desk.bench->caches[size_class], size_class, batch_of(size_class));
-  unlock(desk.self, kBlocks);
   return there;
 }
 
@@ -146,10 +159,11 @@ bool put_back(Desk& desk, Cache& cache) {
 
 void flush(Desk& desk, Cache& cache, uint32_t keep) {
   while (cache.head && cache.count > keep) {
-    lock(desk.self, kBlocks);
     bool whole = false;
-    while (!whole && cache.head && cache.count > keep) whole = put_back(desk, cache);
-    unlock(desk.self, kBlocks);
+    {
+      BlocksLock locked(desk);
+      while (!whole && cache.head && cache.count > keep) whole = put_back(desk, cache);
+    }
     if (whole) free_intent(desk.self);
   }
 }

@@ -41,7 +41,8 @@ void release_spaces(Thread& self, uint32_t owner) {
   // It may have answered them and not come to wake them. Who was not answered sees that and sleeps again. Nothing is
   // written: who was woken already may have left, and given its bench back.
   for (uint32_t i = 0; i < bench.wake_count && i < kWakes; ++i) {
-    Slot& other = segment.area_of(bench.wakes[i] >> 10)->slots[bench.wakes[i] & 1023];
+    if (bench.wakes[i] >= segment.area_of(0)->slot_count.load()) continue;
+    Slot& other = segment.area_of(0)->slots[bench.wakes[i]];
     if (Offset offset = __atomic_load_n(&other.bench, __ATOMIC_ACQUIRE)) wake_one(segment.at<Bench>(offset)->state);
   }
 }

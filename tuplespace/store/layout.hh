@@ -48,12 +48,13 @@ struct Stored {
   Place place;
   Ref shape;
   Ref newer, older;     // of its shape
-  uint32_t pins;        // readers that are copying it, and kTaken
+  uint32_t pins;        // readers that are copying it, kTaken, kShared
   Node nodes[kIndexes];
   char data[];          // encoding.hh
 };
 static_assert(sizeof(Stored) == 32 + kIndexes * sizeof(Node));
-inline constexpr uint32_t kTaken = 1u << 31;  // whoever unpins it last frees it
+inline constexpr uint32_t kTaken = 1u << 31;   // whoever unpins it last frees it
+inline constexpr uint32_t kShared = 1u << 30;  // was pinned once: so whoever gives it up looks at it with its lock
 inline constexpr uint8_t kRun = 255;
 
 enum class IndexState : uint32_t { kNone = 0, kBuilding = 1, kReady = 2 };
@@ -154,6 +155,7 @@ struct Bench {
   uint32_t chain_decided;       // they go on to chain_space; else back where they were
   uint32_t chain_copies;        // they are copies: "back" is to be freed
   uint32_t chain_space;
+  uint32_t chain_generation;    // of that space: should it be dropped meanwhile, so are they
   uint32_t spaces_in_hand[2];   // number + 1: locks of these roots may be ours
   uint32_t pid;                 // for people
   uint32_t wake_count;

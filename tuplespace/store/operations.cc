@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tuplespace/match.hh"
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
@@ -58,7 +59,7 @@ void tell_answered(Desk& desk) {
 void serve(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, const Takers& takers, bool linked) {
   Stored& stored = stored_at(desk, tuple);
   for (uint32_t reader : takers.readers) answer(desk, root, reader, &Bench::pinned, tuple);
-  if (!takers.readers.empty()) desk.set(&stored.pins, stored.pins + static_cast<uint32_t>(takers.readers.size()));
+  if (!takers.readers.empty()) desk.set(&stored.pins, (stored.pins | kShared) + static_cast<uint32_t>(takers.readers.size()));
   bool taken = takers.taker && !takers.more_readers;
   if (taken) {
     if (linked) unlink(desk, stripe, tuple);
@@ -79,10 +80,11 @@ void rehome(Desk& desk, Root& root, uint32_t stripe, Stored& stored) {
 namespace {
 
 // Puts a tuple that somebody has in hand into a stripe, locked. False: no memory for its shape.
-bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, bool as_newest,
+// dropped: the space that it was for is no more, though its root may be another's.
+bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, bool as_newest, bool dropped,
               const std::function<void()>& let_go) {
   Stored& stored = stored_at(desk, tuple);
-  if (root.state.load() != RootState::kLive || (!as_newest && stored.age < root.born)) {  // the space was dropped
+  if (root.state.load() != RootState::kLive || dropped) {
     let_go();
     discard(desk, tuple);
     return true;
@@ -108,9 +110,9 @@ uint32_t stripe_of(const Root& root, std::span<const Wanted> any_of) {
   uint32_t only = kStripes;
   for (Wanted wanted : any_of) {
     if (!wanted.empty() && wanted[0].kind != Want::kActual) return kStripes;
-    uint32_t stripe = wanted.empty() ? 0 : stripe_of_first(root, wanted[0].actual);
-    if (only != kStripes && only != stripe) return kStripes;
-    only = stripe;
+    if (wanted.size() != any_of[0].size() && (wanted.empty() || any_of[0].empty())) return kStripes;
+    if (!wanted.empty() && !equal(wanted[0].actual, any_of[0][0].actual)) return kStripes;
+    only = wanted.empty() ? 0 : stripe_of_first(root, wanted[0].actual);
   }
   return only;
 }
@@ -195,7 +197,7 @@ void made_room(Root& root) {
 
 void discard(Desk& desk, Ref tuple) {
   Stored& stored = stored_at(desk, tuple);
-  if (stored.pins) {
+  if (stored.pins & ~kShared) {
     desk.set(&stored.pins, stored.pins | kTaken);
     return desk.commit();
   }
@@ -225,7 +227,7 @@ bool put_back_held(Desk& desk, Bench& bench) {
   {
     Root& root = root_of(desk, stored.place.space);
     Locked locked(desk, root, stored.place.stripe);
-    done = put_into(desk, root, *locked.begin(), bench.held, fields_of(stored).view(), false,
+    done = put_into(desk, root, *locked.begin(), bench.held, fields_of(stored).view(), false, stored.age < root.born,
                     [&] { desk.set(&bench.held, Ref{0}); });
   }
   wake_answered(desk);
@@ -237,10 +239,10 @@ bool put_chained(Desk& desk, Bench& bench) {
   Stored& stored = stored_at(desk, tuple);
   Root& root = root_of(desk, bench.chain_decided ? bench.chain_space : stored.place.space);
   Fields fields = fields_of(stored);
-  uint32_t number = stripe_of(root, fields.view());
   std::optional<Locked> locked;  // unless the caller has locked the space
-  if (!desk.holds(root.stripes[number].lock)) locked.emplace(desk, root, number);
-  bool done = put_into(desk, root, root.stripes[number], tuple, fields.view(), bench.chain_decided,
+  if (!desk.holds(root.wild_lock)) locked.emplace(desk, root, kStripes);
+  bool dropped = bench.chain_decided ? root.generation.load() != bench.chain_generation : stored.age < root.born;
+  bool done = put_into(desk, root, root.stripes[stripe_of(root, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,
                        [&, next = stored.newer] { desk.set(&bench.chain, next); });
   locked.reset();
   wake_answered(desk);
@@ -249,7 +251,7 @@ bool put_chained(Desk& desk, Bench& bench) {
 
 void pin(Desk& desk, Ref tuple) {
   Stored& stored = stored_at(desk, tuple);
-  desk.set(&stored.pins, stored.pins + 1);
+  desk.set(&stored.pins, (stored.pins | kShared) + 1);
   desk.set(&desk.bench->pinned, tuple);
   desk.commit();
 }
@@ -261,7 +263,7 @@ void unpin(Desk& desk, Bench& bench) {
     Place place = stored.place;
     Locked locked(desk, root_of(desk, place.space), place.stripe);
     if (stored.place.space != place.space || stored.place.stripe != place.stripe) continue;  // collected meanwhile
-    bool last = stored.pins == (kTaken | 1);
+    bool last = (stored.pins & ~kShared) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);
     desk.set(&bench.pinned, Ref{0});
     if (last) pick_up(desk, kFirstHand, tuple);

@@ -70,7 +70,7 @@ void made_room(Root& root);
 /// Takes a wait out of its queue. Its queue's lock held.
 void unlink_waiter(Desk& desk, Root& root, Bench& bench);
 
-/// Reaps every dead thread, of spaces and else. returns how many.
+/// Reaps every dead thread, of spaces and else. returns how many. Waits for locks of spaces.
 uint32_t reap(Desk& desk);
 
 }  // namespace godwit::store

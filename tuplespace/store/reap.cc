@@ -48,35 +48,42 @@ bool clear_bench(Desk& desk, Bench& dead) {
   return true;
 }
 
+// Gives the bench back. A rescuer looks at it with kRecovery, so it is taken off the slot with that.
+void free_bench(Desk& desk, Slot& slot) {
+  for (Offset* hand : {&slot.intent, &slot.bench}) {
+    if (!*hand) continue;
+    lock(desk.self, kRecovery);
+    desk.set(&desk.slot().intent, *hand);
+    desk.set(hand, Offset{0});
+    desk.commit();
+    unlock(desk.self, kRecovery);
+    free_intent(desk.self);
+  }
+}
+
+// What it had in hand of a damaged space stays with it; without memory for a shape, another time.
+bool clear(Desk& desk, Slot& slot) {
+  try {
+    return clear_bench(desk, *desk.self.segment.at<Bench>(slot.bench));
+  } catch (const Damaged&) {
+    return true;
+  }
+}
+
 }  // namespace
 
+// Only the host's own area has benches. While benches are cleared, which waits for locks of spaces, pods may be reaped.
 uint32_t reap(Desk& desk) {
-  uint32_t reaped = 0;
-  lock(desk.self, desk.header().locks[kReaper], store::release_dead);
-  for_each_dead(desk.self.segment, [&](uint32_t member, uint32_t index, Slot& slot) {
-    store::release_dead(desk.self, member << 10 | index);
-    if (slot.bench) {
-      try {
-        if (!clear_bench(desk, *desk.self.segment.at<Bench>(slot.bench))) return;  // no memory: another time
-      } catch (const Damaged&) {
-        return;  // what it had in hand is of a damaged space: it stays there
-      }
-      if (slot.intent) {  // ours is needed for the bench
-        desk.set(&desk.slot().intent, slot.intent);
-        desk.set(&slot.intent, Offset{0});
-        desk.commit();
-        free_intent(desk.self);
-      }
-      desk.set(&desk.slot().intent, slot.bench);
-      desk.set(&slot.bench, Offset{0});
-      desk.commit();
-      free_intent(desk.self);
-    }
-    reap_slot(desk.self, member, index);
-    ++reaped;
-  });
-  unlock(desk.self, desk.header().locks[kReaper]);
-  return reaped;
+  lock(desk.self, desk.header().locks[kBenches], store::release_dead);
+  Area* area = desk.self.segment.area_of(0);
+  for (uint32_t i = 1; i < area->slot_count.load(); ++i) {
+    Slot& slot = area->slots[i];
+    if (slot.state.load() != SlotState::kLive || !slot.dead() || !slot.bench) continue;
+    store::release_dead(desk.self, i);
+    if (clear(desk, slot)) free_bench(desk, slot);
+  }
+  unlock(desk.self, desk.header().locks[kBenches]);
+  return shared::reap(desk.self);
 }
 
 }  // namespace godwit::store

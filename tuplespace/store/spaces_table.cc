@@ -105,8 +105,10 @@ void dismiss_waiters(Desk& desk, Root& root) {
     for (const Queue& queue : stripe.queues) dismiss(queue);
 }
 
+// Unless somebody else has finished the drop before.
 void empty(Desk& desk, Root& root) {
   Locked locked(desk, root, kStripes);
+  if (root.state.load() != RootState::kDropping) return;
   for (Stripe& stripe : locked) {
     for (Ref list : stripe.shapes)
       for (Ref r = list; r; r = desk.at<Shape>(r).next)
@@ -117,19 +119,19 @@ void empty(Desk& desk, Root& root) {
     clear(desk, stripe);
   }
   dismiss_waiters(desk, root);
+  root.room.fetch_add(1);
+  wake_all(root.room);
+  root.state.store(RootState::kFree);  // from here on the root may be another space's
 }
 
 // What is damaged cannot be walked: it keeps its memory, and its root, until the segment is made anew.
 void finish_drop(Desk& desk, Root& root) {
-  RootState after = RootState::kFree;
   try {
     empty(desk, root);
   } catch (const Damaged&) {
-    after = RootState::kLost;
+    RootState dropping = RootState::kDropping;
+    root.state.compare_exchange_strong(dropping, RootState::kLost);
   }
-  root.room.fetch_add(1);
-  wake_all(root.room);
-  root.state.store(after);
 }
 
 }  // namespace
@@ -164,8 +166,10 @@ Result<void> drop_space(Desk& desk, std::string_view name) {
     DirectoryLock locked(desk);
     root = find_root(desk, name);
     if (!root) return absent(name);
+    bool damaged = root->state.load() == RootState::kDamaged;
     root->generation.fetch_add(1);
-    root->state.store(RootState::kDropping);
+    root->state.store(damaged ? RootState::kLost : RootState::kDropping);
+    if (damaged) return {};
   }
   finish_drop(desk, *root);
   return {};

@@ -45,6 +45,15 @@ Error* over(const Wait& wait, std::optional<Error>& why) {
   return why ? &*why : nullptr;
 }
 
+// After damage was found: what is in hand is left to the damaged space, and the bench is as new.
+void abandon(Desk& desk) {
+  Bench& bench = *desk.bench;
+  bench.held = bench.pinned = bench.chain = bench.wanted = 0;
+  bench.in_hand[kFirstHand] = bench.in_hand[kSecondHand] = 0;
+  bench.chain_decided = bench.wake_count = 0;
+  bench.waiting = Waiting::kNo;
+}
+
 // The oldest match of any of the templates in locked stripes, and where.
 struct Found {
   Ref tuple = 0;
@@ -182,8 +191,7 @@ Result<T> Store::work(F f) {
   } catch (const Damaged&) {
     RootState live = RootState::kLive;
     root_->state.compare_exchange_strong(live, RootState::kDamaged);
-    give(**desk, kFirstHand);
-    give(**desk, kSecondHand);
+    abandon(**desk);
     return damaged(*root_);
   }
 }
@@ -221,10 +229,11 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
   if (!write_tuple(desk, *root_, number, tuple, length)) return false;
   Ref ref = desk.bench->in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
+  std::optional<Error> no;
   {
     Locked locked(desk, *root_, number);
     Stripe& stripe = *locked.begin();
-    auto no = closed();
+    no = closed();
     uint64_t memory = memory_of(desk, ref, stored.place.size_class);
     bool fits = !root_->capacity || stripe.bytes + memory <= root_->capacity;
     Ref shape = !no && fits ? shape_for(desk, stripe, tuple) : 0;
@@ -232,15 +241,14 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
       stored.age = next_age(stripe);
       publish(desk, *root_, stripe, ref, shape, tuple, [&] { put_down(desk, kFirstHand); });
       balance(desk, stripe);
-    } else if (no) {
-      return *no;
-    } else if (root_->capacity && memory > root_->capacity) {
-      return make_error(std::errc::message_size, "the tuple is larger than the space's capacity");
+    } else if (!no && root_->capacity && memory > root_->capacity) {
+      no = make_error(std::errc::message_size, "the tuple is larger than the space's capacity; create it with more");
     }
   }
   bool there = desk.bench->in_hand[kFirstHand] == 0;
   give(desk, kFirstHand);
   wake_answered(desk);
+  if (no) return *no;
   return there;
 }
 
@@ -365,6 +373,7 @@ bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool co
   Bench& bench = *desk.bench;
   bench.chain_space = to.root_->number;
   bench.chain_copies = copies;
+  bench.chain_generation = to.root_->generation;
   for (Ref ref : tuples) {
     Stored& stored = stored_at(desk, ref);
     if (copies) {

@@ -208,6 +208,36 @@ TEST_F(StoreTest, ACapacityRefusesOrBlocksAsTheSpaceWasMade) {
   EXPECT_EQ(count(blocking, "(?int, ?)"), static_cast<uint64_t>(done));
 }
 
+TEST_F(StoreTest, WhatIsRefusedTakesNoMemory) {
+  auto small = Store::create(test.segment(), "small", {4096, false}).value();
+  auto dropped = Store::create(test.segment(), "dropped", {}).value();
+  ASSERT_TRUE(store::drop_space(desk(), "dropped").has_value());
+  Tuple large{std::string(100000, 'x')};
+  uint64_t before = test.segment().header().used_chunks;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(put(small, large).error().code, std::errc::message_size);
+    EXPECT_EQ(put(dropped, large).error().code, std::errc::identifier_removed);
+  }
+  EXPECT_EQ(test.segment().header().used_chunks, before);
+}
+
+TEST_F(StoreTest, AWaitForAnyOfTwoFirstFieldsIsAnsweredByEither) {
+  auto single = Store::create(test.segment(), "single", {1 << 20, false}).value();
+  for (const char* put_text : {"(\"a\", 1)", "(\"b\", 1)"}) {
+    std::atomic<bool> answered = false;
+    std::thread taker([&] {
+      AnyOf any_of({Template{"a", Formal{Type::kInt}}, Template{"b", Formal{Type::kInt}}});
+      store::Wait wait;
+      answered = get(single, &Store::in, any_of, &wait).has_value();
+    });
+    while (store::list_spaces(desk())[1].waiters != 1) std::this_thread::yield();
+    out(single, put_text);
+    EXPECT_EQ(store::list_spaces(desk())[1].waiters, 0u);  // handed over at once
+    taker.join();
+    EXPECT_TRUE(answered);
+  }
+}
+
 TEST_F(StoreTest, CollectMovesAndCopyCollectCopiesInOrder) {
   auto to = Store::create(test.segment(), "to", {}).value();
   for (int i = 0; i < 100; ++i) out(space, Tuple{i % 2 ? "odd" : "even", i});
