@@ -7,7 +7,7 @@ configure_file(${CMAKE_SOURCE_DIR}/tuplespace/command/version.hh.in
 add_library(godwit_command STATIC command/command.cc)
 target_include_directories(godwit_command PUBLIC ${CMAKE_BINARY_DIR}/generated)
 
-add_library(godwit_tuples STATIC match.cc source.cc text.cc json.cc wire.cc codec.cc store/encoding.cc)
+add_library(godwit_tuples STATIC tuple.cc template.cc match.cc source.cc text.cc json.cc wire.cc codec.cc store/encoding.cc)
 target_compile_definitions(godwit_tuples PUBLIC MSGPACK_NO_BOOST)
 
 add_library(godwit_node STATIC

@@ -9,8 +9,6 @@
 namespace godwit::testing {
 
 using store::Store;
-using store::Want;
-using store::Wanted;
 
 inline Tuple tuple_of(std::string_view text) {
   auto tuple = parse_tuple(text);
@@ -18,27 +16,16 @@ inline Tuple tuple_of(std::string_view text) {
   return tuple ? *tuple : Tuple();
 }
 
-inline std::vector<FieldView> views_of(const Tuple& tuple) {
-  std::vector<FieldView> views;
-  for (const Field& field : tuple.fields()) views.push_back(FieldView::of(field));
-  return views;
-}
-
 /// Templates, and their compiled form.
 class AnyOf {
  public:
-  explicit AnyOf(std::vector<Template> templates) : templates_(std::move(templates)) {
-    for (const Template& one : templates_) wants_.push_back(store::wants_of(one));
-    spans_.assign(wants_.begin(), wants_.end());
-  }
+  explicit AnyOf(std::vector<Template> templates) : templates_(std::move(templates)), views_(templates_) {}
   explicit AnyOf(std::string_view text) : AnyOf(std::vector<Template>{parse_template(text).value()}) {}
-  AnyOf(const AnyOf&) = delete;
-  std::span<const Wanted> wanted() const { return spans_; }
+  std::span<const TemplateView> wanted() const { return views_; }
 
  private:
   std::vector<Template> templates_;
-  std::vector<std::vector<Want>> wants_;
-  std::vector<Wanted> spans_;
+  TemplateViews views_;
 };
 
 inline Result<void> put(Store& space, const Tuple& tuple) { return space.out(views_of(tuple)); }
@@ -51,13 +38,13 @@ inline void out(Store& space, std::string_view text) {
   EXPECT_TRUE(done.has_value()) << text << ": " << done.error().message();
 }
 
-using Operation = Result<bool> (Store::*)(std::span<const Wanted>, const store::Wait*, const Store::Receive&);
+using Operation = Result<bool> (Store::*)(std::span<const TemplateView>, const store::Wait*, const Store::Receive&);
 
 /// What the operation got; nullopt: absent, or it was over.
 inline std::optional<Tuple> get(Store& space, Operation operation, const AnyOf& wanted, const store::Wait* wait = nullptr) {
   std::optional<Tuple> got;
   auto done = (space.*operation)(wanted.wanted(), wait, [&](TupleView fields) {
-    got = store::to_tuple(fields);
+    got = to_tuple(fields);
     return true;
   });
   if (!done) {

@@ -133,41 +133,7 @@ bool Fields::read(std::string_view encoded, size_t limit) {
   return true;
 }
 
-Want want_of(const Pattern& pattern) {
-  Want want;
-  auto type_of = [](const Field& field) { return static_cast<uint8_t>(field.type()); };
-  if (auto* actual = std::get_if<Field>(&pattern.value())) {
-    want = {Want::kActual, type_of(*actual), FieldView::of(*actual), nullptr};
-  } else if (auto* formal = std::get_if<Formal>(&pattern.value())) {
-    want = {Want::kFormal, static_cast<uint8_t>(formal->type), {}, nullptr};
-  } else if (!std::holds_alternative<AnyFormal>(pattern.value())) {
-    want = {Want::kConstraint, Want::kNoType, {}, &pattern};
-    if (auto* range = std::get_if<Range>(&pattern.value())) want.type = type_of(range->low);
-    if (auto* prefix = std::get_if<Prefix>(&pattern.value())) want.type = type_of(prefix->start);
-    if (std::holds_alternative<Template>(pattern.value())) want.type = static_cast<uint8_t>(Type::kTuple);
-  }
-  return want;
-}
-
-std::vector<Want> wants_of(const Template& wanted) {
-  std::vector<Want> wants;
-  wants.reserve(wanted.arity());
-  for (const Pattern& pattern : wanted.patterns()) wants.push_back(want_of(pattern));
-  return wants;
-}
-
-bool match(Wanted wanted, TupleView tuple) {
-  if (wanted.size() != tuple.size()) return false;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const Want& want = wanted[i];
-    if (want.type != Want::kNoType && want.type != static_cast<uint8_t>(tuple[i].type)) return false;
-    if (want.kind == Want::kActual && !equal(want.actual, tuple[i])) return false;
-    if (want.kind == Want::kConstraint && !godwit::match(*want.constraint, tuple[i])) return false;
-  }
-  return true;
-}
-
-std::string encode_wanted(std::span<const Wanted> any_of) {
+std::string encode_wanted(std::span<const TemplateView> any_of) {
   std::string bytes;
   auto append = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
   auto append_text = [&](std::string_view text) {
@@ -175,15 +141,15 @@ std::string encode_wanted(std::span<const Wanted> any_of) {
     bytes += text;
   };
   append(static_cast<uint16_t>(any_of.size()));
-  for (Wanted wanted : any_of) {
+  for (TemplateView wanted : any_of) {
     append(static_cast<uint16_t>(wanted.size()));
-    for (const Want& want : wanted) append(want.kind), append(want.type);
-    for (const Want& want : wanted) {
-      if (want.kind == Want::kActual) {
+    for (const PatternView& want : wanted) append(want.kind), append(want.type);
+    for (const PatternView& want : wanted) {
+      if (want.kind == PatternView::kActual) {
         size_t at = bytes.size();
         bytes.resize(at + value_size(want.actual));
         put_value(bytes.data() + at, want.actual);
-      } else if (want.kind == Want::kConstraint) {
+      } else if (want.kind == PatternView::kConstraint) {
         append_text(encode(Template{*want.constraint}));
       }
     }
@@ -201,15 +167,15 @@ bool read_template(Reader& reader, F f) {
   const char* kinds = reader.rest.data();
   reader.rest.remove_prefix(2u * arity);
   for (uint32_t i = 0; i < arity; ++i) {
-    Want want;
-    want.kind = static_cast<Want::Kind>(kinds[2 * i]);
+    PatternView want;
+    want.kind = static_cast<PatternView::Kind>(kinds[2 * i]);
     want.type = static_cast<uint8_t>(kinds[2 * i + 1]);
     std::string_view constraint;
-    if (want.kind == Want::kActual && !reader.value(want.type, &want.actual)) return false;
-    if (want.kind == Want::kConstraint && !reader.text(&constraint)) return false;
+    if (want.kind == PatternView::kActual && !reader.value(want.type, &want.actual)) return false;
+    if (want.kind == PatternView::kConstraint && !reader.text(&constraint)) return false;
     f(i, arity, want, constraint);
   }
-  if (arity == 0) f(0, 0, Want{}, std::string_view());
+  if (arity == 0) f(0, 0, PatternView{}, std::string_view());
   return true;
 }
 
@@ -226,11 +192,11 @@ std::optional<bool> match_encoded(std::string_view any_of, TupleView tuple) {
   if (!reader.get(&count)) return std::nullopt;
   for (uint32_t t = 0; t < count; ++t) {
     bool matches = true;
-    bool whole = read_template(reader, [&](uint32_t i, uint32_t arity, const Want& want, std::string_view constraint) {
+    bool whole = read_template(reader, [&](uint32_t i, uint32_t arity, const PatternView& want, std::string_view constraint) {
       matches = matches && arity == tuple.size();
       if (!matches || arity == 0) return;
-      if (want.kind == Want::kConstraint) matches = match_constraint(constraint, tuple[i]);
-      else matches = match(Wanted(&want, 1), tuple.subspan(i, 1));
+      if (want.kind == PatternView::kConstraint) matches = match_constraint(constraint, tuple[i]);
+      else matches = match(TemplateView(&want, 1), tuple.subspan(i, 1));
     });
     if (!whole) return std::nullopt;
     if (matches) return true;
@@ -245,11 +211,11 @@ std::vector<Template> decode_wanted(std::string_view any_of) {
   if (!reader.get(&count)) return all;
   for (uint32_t t = 0; t < count; ++t) {
     Template one;
-    bool whole = read_template(reader, [&](uint32_t, uint32_t arity, const Want& want, std::string_view constraint) {
+    bool whole = read_template(reader, [&](uint32_t, uint32_t arity, const PatternView& want, std::string_view constraint) {
       if (arity == 0) return;
-      if (want.kind == Want::kActual) one.add(to_tuple({&want.actual, 1})[0]);
-      else if (want.kind == Want::kFormal) one.add(Formal{static_cast<Type>(want.type)});
-      else if (want.kind == Want::kAny) one.add(AnyFormal{});
+      if (want.kind == PatternView::kActual) one.add(to_tuple({&want.actual, 1})[0]);
+      else if (want.kind == PatternView::kFormal) one.add(Formal{static_cast<Type>(want.type)});
+      else if (want.kind == PatternView::kAny) one.add(AnyFormal{});
       else if (auto pattern = decode_template(constraint)) one.add(pattern->patterns()[0]);
     });
     if (!whole) return all;
@@ -279,12 +245,6 @@ uint64_t hash(const FieldView& field, uint64_t seed) {
   return h;
 }
 
-Tuple to_tuple(TupleView fields) {
-  Tuple tuple;
-  for (const FieldView& field : fields) tuple.add(copy(field));
-  return tuple;
-}
-
 }  // namespace godwit::store
 
 namespace godwit {
@@ -299,6 +259,12 @@ std::vector<FieldView> nested_fields(const FieldView& nested) {
   return views;
 }
 
+Tuple to_tuple(TupleView fields) {
+  Tuple tuple;
+  for (const FieldView& field : fields) tuple.add(copy(field));
+  return tuple;
+}
+
 Field copy(const FieldView& view) {
   switch (view.type) {
     case Type::kNil: return Nil{};
@@ -307,7 +273,7 @@ Field copy(const FieldView& view) {
     case Type::kFloat: return view.real;
     case Type::kString: return view.text;
     case Type::kBytes: return Bytes{std::string(view.text)};
-    case Type::kTuple: return view.tuple ? *view.tuple : store::to_tuple(nested_fields(view));
+    case Type::kTuple: return view.tuple ? *view.tuple : to_tuple(nested_fields(view));
   }
   return {};
 }

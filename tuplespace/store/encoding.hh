@@ -38,26 +38,8 @@ class Fields {
   std::vector<FieldView> many_;
 };
 
-/// A field of a template.
-struct Want {
-  enum Kind : uint8_t { kAny, kFormal, kActual, kConstraint };
-  static constexpr uint8_t kNoType = 255;
-
-  Kind kind = kAny;
-  uint8_t type = kNoType;            // what the field's type must be, as far as it is known
-  FieldView actual;
-  const Pattern* constraint = nullptr;
-};
-using Wanted = std::span<const Want>;
-
-/// The same template, borrowed from it.
-std::vector<Want> wants_of(const Template& wanted);
-Want want_of(const Pattern& pattern);
-
-bool match(Wanted wanted, TupleView tuple);
-
 /// A list of templates for a waiter, that others match their tuples with.
-std::string encode_wanted(std::span<const Wanted> any_of);
+std::string encode_wanted(std::span<const TemplateView> any_of);
 /// Whether any of them matches. nullopt: the bytes are damaged.
 std::optional<bool> match_encoded(std::string_view any_of, TupleView tuple);
 /// For people.
@@ -65,7 +47,5 @@ std::vector<Template> decode_wanted(std::string_view any_of);
 
 /// Equal fields have equal hashes.
 uint64_t hash(const FieldView& field, uint64_t seed);
-
-Tuple to_tuple(TupleView fields);
 
 }  // namespace godwit::store

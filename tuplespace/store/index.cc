@@ -270,16 +270,16 @@ bool has_types(const Shape& shape, TupleView fields) {
   return true;
 }
 
-bool may_match(const Shape& shape, Wanted wanted) {
+bool may_match(const Shape& shape, TemplateView wanted) {
   if (shape.arity != wanted.size()) return false;
   for (size_t i = 0; i < wanted.size(); ++i)
-    if (wanted[i].type != Want::kNoType && wanted[i].type != shape.types[i]) return false;
+    if (wanted[i].type != PatternView::kAnyType && wanted[i].type != shape.types[i]) return false;
   return true;
 }
 
 // Calls f(shape) for those that may match.
 template <class F>
-void for_each_shape(Desk& desk, Stripe& stripe, Wanted wanted, F f) {
+void for_each_shape(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
   for (Ref list : stripe.shapes)
     for (Ref r = list; r; r = desk.at<Shape>(r).next)
       if (desk.at<Shape>(r).tuples && may_match(desk.at<Shape>(r), wanted)) f(r);
@@ -310,10 +310,10 @@ struct Given {
   uint32_t first = kNoField, second = kNoField;
 };
 
-Given given_by(Wanted wanted) {
+Given given_by(TemplateView wanted) {
   Given given;
   for (uint32_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i].kind != Want::kActual) continue;
+    if (wanted[i].kind != PatternView::kActual) continue;
     if (given.first != kNoField) {
       given.second = i;
       break;
@@ -355,7 +355,7 @@ bool make_index(Desk& desk, Stripe& stripe, Ref shape_ref, Given given) {
 // Calls f(tuple, fields) with the shape's tuples that match, oldest first, until it returns false.
 // narrow: a look that is to find one soon, for which an index may be made.
 template <class F>
-bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, Wanted wanted, bool narrow, F f) {
+bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool narrow, F f) {
   Shape& shape = desk.at<Shape>(shape_ref);
   Given given = given_by(wanted);
   for (uint32_t i = 0; i < kIndexes; ++i)
@@ -447,7 +447,7 @@ void unlink(Desk& desk, Stripe& stripe, Ref tuple) {
   desk.set(&stripe.bytes, stripe.bytes - memory_of(desk, tuple, stored.place.size_class));
 }
 
-Ref find(Desk& desk, Stripe& stripe, Wanted wanted) {
+Ref find(Desk& desk, Stripe& stripe, TemplateView wanted) {
   Ref found = 0;
   if (stripe.tuples == 0) return 0;
   for_each_shape(desk, stripe, wanted, [&](Ref shape) {
@@ -459,16 +459,16 @@ Ref find(Desk& desk, Stripe& stripe, Wanted wanted) {
   return found;
 }
 
-void for_each_match(Desk& desk, Stripe& stripe, Wanted wanted, const std::function<bool(Ref, TupleView)>& f) {
+void for_each_match(Desk& desk, Stripe& stripe, TemplateView wanted, const std::function<bool(Ref, TupleView)>& f) {
   bool more = true;
   for_each_shape(desk, stripe, wanted, [&](Ref shape) {
     if (more) more = walk(desk, stripe, shape, wanted, false, f);
   });
 }
 
-uint64_t count(Desk& desk, Stripe& stripe, Wanted wanted) {
-  bool types_say_all = std::all_of(wanted.begin(), wanted.end(), [](const Want& want) {
-    return want.kind == Want::kFormal || want.kind == Want::kAny;
+uint64_t count(Desk& desk, Stripe& stripe, TemplateView wanted) {
+  bool types_say_all = std::all_of(wanted.begin(), wanted.end(), [](const PatternView& want) {
+    return want.kind == PatternView::kFormal || want.kind == PatternView::kAny;
   });
   uint64_t number = 0;
   for_each_shape(desk, stripe, wanted, [&](Ref shape) {

@@ -28,13 +28,13 @@ void link(Desk& desk, Stripe& stripe, Ref tuple, Ref shape, TupleView fields);
 void unlink(Desk& desk, Stripe& stripe, Ref tuple);
 
 /// The oldest tuple that matches; 0: none. May make an index: transactions of its own.
-Ref find(Desk& desk, Stripe& stripe, Wanted wanted);
+Ref find(Desk& desk, Stripe& stripe, TemplateView wanted);
 
 /// Calls f(tuple, fields) for those that match, shape by shape, oldest first, until it returns false.
-void for_each_match(Desk& desk, Stripe& stripe, Wanted wanted, const std::function<bool(Ref, TupleView)>& f);
+void for_each_match(Desk& desk, Stripe& stripe, TemplateView wanted, const std::function<bool(Ref, TupleView)>& f);
 
 /// How many match. Does not look at tuples where their shape says it all.
-uint64_t count(Desk& desk, Stripe& stripe, Wanted wanted);
+uint64_t count(Desk& desk, Stripe& stripe, TemplateView wanted);
 
 /// Lets the hash table follow the number of keys, and forgets shapes of old: a few steps, each a transaction of its own,
 /// that use the second hand.

@@ -106,10 +106,10 @@ Fields fields_of(const Stored& stored) {
 
 uint32_t stripe_of(const Root& root, TupleView fields) { return fields.empty() ? 0 : stripe_of_first(root, fields[0]); }
 
-uint32_t stripe_of(const Root& root, std::span<const Wanted> any_of) {
+uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
   uint32_t only = kStripes;
-  for (Wanted wanted : any_of) {
-    if (!wanted.empty() && wanted[0].kind != Want::kActual) return kStripes;
+  for (TemplateView wanted : any_of) {
+    if (!wanted.empty() && wanted[0].kind != PatternView::kActual) return kStripes;
     if (wanted.size() != any_of[0].size() && (wanted.empty() || any_of[0].empty())) return kStripes;
     if (!wanted.empty() && !equal(wanted[0].actual, any_of[0][0].actual)) return kStripes;
     only = wanted.empty() ? 0 : stripe_of_first(root, wanted[0].actual);

@@ -9,7 +9,7 @@ namespace godwit::store {
 /// The stripe of tuples with these fields.
 uint32_t stripe_of(const Root& root, TupleView fields);
 /// The only stripe that a match can be in; kStripes: any.
-uint32_t stripe_of(const Root& root, std::span<const Wanted> any_of);
+uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of);
 
 /// Locks one stripe of a root (or, with kStripes, all, and the queue of wild waiters) while it lives; up to two at a time
 /// on a thread, by root and stripe ascending. Whatever the thread has not committed in the end is undone.

@@ -59,10 +59,10 @@ struct Found {
   Ref tuple = 0;
   Stripe* stripe = nullptr;
 };
-Found find_any(Desk& desk, const Locked& locked, std::span<const Wanted> any_of) {
+Found find_any(Desk& desk, const Locked& locked, std::span<const TemplateView> any_of) {
   Found found;
   for (Stripe& stripe : locked)
-    for (Wanted wanted : any_of) {
+    for (TemplateView wanted : any_of) {
       Ref tuple = find(desk, stripe, wanted);
       if (tuple && (!found.tuple || stored_at(desk, tuple).age < stored_at(desk, found.tuple).age)) found = {tuple, &stripe};
     }
@@ -91,7 +91,7 @@ void drop_wanted(Desk& desk) {
 }
 
 // The encoded templates, in the first hand.
-bool write_wanted(Desk& desk, std::span<const Wanted> any_of) {
+bool write_wanted(Desk& desk, std::span<const TemplateView> any_of) {
   std::string bytes = encode_wanted(any_of);
   Ref ref = take(desk, kFirstHand, sizeof(uint32_t) + bytes.size());
   if (!ref) return false;
@@ -131,9 +131,9 @@ bool show_pinned(Desk& desk, const Store::Receive& receive) {
 }
 
 // What matches any of the templates, each once, in no order.
-std::vector<Ref> matches_of(Desk& desk, Stripe& stripe, std::span<const Wanted> any_of) {
+std::vector<Ref> matches_of(Desk& desk, Stripe& stripe, std::span<const TemplateView> any_of) {
   std::vector<Ref> all;
-  for (Wanted wanted : any_of)
+  for (TemplateView wanted : any_of)
     for_each_match(desk, stripe, wanted, [&](Ref tuple, TupleView) { return all.push_back(tuple), true; });
   if (any_of.size() > 1) {
     std::sort(all.begin(), all.end());
@@ -252,14 +252,14 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
   return there;
 }
 
-Result<bool> Store::in(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive) {
+Result<bool> Store::in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
   return get(Verb::kIn, any_of, wait, receive);
 }
-Result<bool> Store::rd(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive) {
+Result<bool> Store::rd(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
   return get(Verb::kRd, any_of, wait, receive);
 }
 
-Result<bool> Store::get(Verb verb, std::span<const Wanted> any_of, const Wait* wait, const Receive& receive) {
+Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
   return work<bool>([&](Desk& desk) -> Result<bool> {
     GODWIT_CHECK(!desk.bench->held && !desk.bench->pinned);  // receive must not use a space
     uint32_t stripe = stripe_of(*root_, any_of);
@@ -281,7 +281,7 @@ Result<bool> Store::get(Verb verb, std::span<const Wanted> any_of, const Wait* w
 }
 
 // Whether there is a tuple now: then it is held, pinned or copied. Else begins to wait, if there is a ticket for it.
-Result<bool> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const Wanted> any_of, uint64_t ticket,
+Result<bool> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const TemplateView> any_of, uint64_t ticket,
                          std::string* copied) {
   if (desk.bench->held || desk.bench->pinned) return true;  // the wait was answered
   Locked locked(desk, *root_, number);
@@ -316,7 +316,7 @@ void Store::end_wait(Desk& desk, uint32_t stripe) {
   drop_wanted(desk);
 }
 
-Result<uint64_t> Store::count(std::span<const Wanted> any_of) {
+Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
@@ -327,10 +327,10 @@ Result<uint64_t> Store::count(std::span<const Wanted> any_of) {
   });
 }
 
-Result<uint64_t> Store::collect(Store& to, std::span<const Wanted> any_of) { return gather(to, any_of, false); }
-Result<uint64_t> Store::copy_collect(Store& to, std::span<const Wanted> any_of) { return gather(to, any_of, true); }
+Result<uint64_t> Store::collect(Store& to, std::span<const TemplateView> any_of) { return gather(to, any_of, false); }
+Result<uint64_t> Store::copy_collect(Store& to, std::span<const TemplateView> any_of) { return gather(to, any_of, true); }
 
-Result<uint64_t> Store::gather(Store& to, std::span<const Wanted> any_of, bool copies) {
+Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, bool copies) {
   if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space");
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
     bool forth = root_->number < to.root_->number;
@@ -398,11 +398,7 @@ bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool co
   return true;
 }
 
-void Store::for_each(std::span<const Template> wanted, const Visit& visit) {
-  std::vector<std::vector<Want>> wants;
-  std::vector<Wanted> any_of;
-  for (const Template& one : wanted) wants.push_back(wants_of(one));
-  any_of.assign(wants.begin(), wants.end());
+void Store::for_each(std::span<const TemplateView> any_of, const Visit& visit) {
   auto done = work<void>([&](Desk& desk) -> Result<void> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
@@ -419,7 +415,7 @@ void Store::for_each(std::span<const Template> wanted, const Visit& visit) {
   (void)done;
 }
 
-uint32_t Store::subscribe(std::span<const Template>) {
+uint32_t Store::subscribe(std::span<const TemplateView>) {
   uint32_t mark = root_->arrivals.load();
   root_->arrivals_wanted.store(1);
   return mark;

@@ -38,22 +38,22 @@ class Store final : public TupleSource {
   /// returns   false: there was a moment during the call at which none was there.
   /// errors    as for out.
   using Receive = std::function<bool(TupleView)>;
-  Result<bool> in(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive);
+  Result<bool> in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   /// The same, leaving it there. A blocked rd is shown the first tuple that comes, also if a blocked in takes it.
-  Result<bool> rd(std::span<const Wanted> any_of, const Wait* wait, const Receive& receive);
+  Result<bool> rd(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
 
   /// How many match any of them, at one moment.
-  Result<uint64_t> count(std::span<const Wanted> any_of);
+  Result<uint64_t> count(std::span<const TemplateView> any_of);
 
   /// Moves (or copies) all that match to the end of another space, oldest first: for everybody else at one moment.
   /// Who is killed in it has moved all or none, once his thread is reaped. returns how many.
   /// errors  also no_space_on_device: nothing has changed.
-  Result<uint64_t> collect(Store& to, std::span<const Wanted> any_of);
-  Result<uint64_t> copy_collect(Store& to, std::span<const Wanted> any_of);
+  Result<uint64_t> collect(Store& to, std::span<const TemplateView> any_of);
+  Result<uint64_t> copy_collect(Store& to, std::span<const TemplateView> any_of);
 
   /// As TupleSource says; visit is called with the space locked: it must not use it.
-  void for_each(std::span<const Template> wanted, const Visit& visit) override;
-  uint32_t subscribe(std::span<const Template> wanted) override;
+  void for_each(std::span<const TemplateView> any_of, const Visit& visit) override;
+  uint32_t subscribe(std::span<const TemplateView> any_of) override;
   void wait(uint32_t mark, Deadline deadline) override;
 
   const shared::Segment& segment() const { return segment_; }
@@ -64,11 +64,11 @@ class Store final : public TupleSource {
   Result<T> work(F f);
   std::optional<Error> closed() const;
   Result<bool> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
-  Result<bool> get(Verb verb, std::span<const Wanted> any_of, const Wait* wait, const Receive& receive);
-  Result<bool> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const Wanted> any_of, uint64_t ticket,
+  Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+  Result<bool> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t ticket,
                     std::string* copied);
   void end_wait(Desk& desk, uint32_t stripe);
-  Result<uint64_t> gather(Store& to, std::span<const Wanted> any_of, bool copies);
+  Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
   bool chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies);
 

@@ -12,10 +12,10 @@ uint32_t queue_hash(uint64_t h) { return static_cast<uint32_t>(h ^ h >> 32) | 1;
 uint32_t key_of_pair(const FieldView& first, const FieldView& second) { return queue_hash(hash(second, hash(first, 2))); }
 uint32_t key_of_one(const FieldView& first) { return queue_hash(hash(first, 1)); }
 
-uint32_t key_of(std::span<const Wanted> any_of) {
-  Wanted wanted = any_of[0];
+uint32_t key_of(std::span<const TemplateView> any_of) {
+  TemplateView wanted = any_of[0];
   if (wanted.empty()) return 1;
-  if (any_of.size() == 1 && wanted.size() > 1 && wanted[1].kind == Want::kActual) return key_of_pair(wanted[0].actual, wanted[1].actual);
+  if (any_of.size() == 1 && wanted.size() > 1 && wanted[1].kind == PatternView::kActual) return key_of_pair(wanted[0].actual, wanted[1].actual);
   return key_of_one(wanted[0].actual);
 }
 
@@ -67,7 +67,7 @@ void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields
   if (root.wild_waiters) for_each_in(desk, root.wild, 0, f);
 }
 
-void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const Wanted> any_of, uint64_t ticket) {
+void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const TemplateView> any_of, uint64_t ticket) {
   Bench& bench = *desk.bench;
   bool wild = stripe == kStripes;
   bench.verb = verb;

@@ -20,6 +20,6 @@ void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields
 
 /// Puts the calling thread's wait into its queue. stripe: kStripes for a wild one; all locks that it needs held.
 /// The templates' encoding is in the first hand. ticket: when it began, on the processor's clock.
-void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const Wanted> any_of, uint64_t ticket);
+void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const TemplateView> any_of, uint64_t ticket);
 
 }  // namespace godwit::store

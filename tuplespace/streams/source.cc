@@ -38,19 +38,18 @@ std::string address_text(const shared::Address& address) {
 }
 
 // Whether one of the templates matches tuples that begin like this. Spares us the bytes of all other streams.
-bool may_match(std::span<const Template> wanted, TupleView begin) {
-  return std::any_of(wanted.begin(), wanted.end(), [&](const Template& one) {
-    return one.arity() == kArity && std::equal(begin.begin(), begin.end(), one.patterns().begin(),
-                                               [](const FieldView& f, const Pattern& p) { return match(p, f); });
+bool may_match(std::span<const TemplateView> wanted, TupleView begin) {
+  return std::any_of(wanted.begin(), wanted.end(), [&](TemplateView one) {
+    return one.size() == kArity && match(one.first(begin.size()), begin);
   });
 }
 
-bool may_be_request(std::span<const Template> wanted) {
+bool may_be_request(std::span<const TemplateView> wanted) {
   FieldView kind = FieldView::string("connect");
   return may_match(wanted, {&kind, 1});
 }
 
-bool may_be_stream(std::span<const Template> wanted, std::string_view connection, uint32_t ring) {
+bool may_be_stream(std::span<const TemplateView> wanted, std::string_view connection, uint32_t ring) {
   std::array begin = {FieldView::string("stream"), FieldView::string(connection), FieldView::string(kDirections[ring])};
   return may_match(wanted, begin);
 }
@@ -113,7 +112,7 @@ bool StreamSource::still(const Connection& c) const {
          c.socket->state.load() == SocketState::kConnected && c.socket->id == c.id;
 }
 
-void StreamSource::for_each(std::span<const Template> wanted, const Visit& visit) {
+void StreamSource::for_each(std::span<const TemplateView> wanted, const Visit& visit) {
   bool requests = may_be_request(wanted);
   for (const Connection& c : connections()) {
     if (requests && !show_request(c, visit)) return;
@@ -187,7 +186,7 @@ bool StreamSource::unread(const Connection& c, uint32_t ring, bool far, uint64_t
   return end != low;
 }
 
-uint32_t StreamSource::subscribe(std::span<const Template> wanted) {
+uint32_t StreamSource::subscribe(std::span<const TemplateView> wanted) {
   shared::Header& header = self_.segment.header();
   uint32_t mark = header.net_generation.load();
   uint32_t ticket = shared::watch_ticket(self_.segment);

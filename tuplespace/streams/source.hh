@@ -21,8 +21,8 @@ class StreamSource final : public TupleSource {
   /// self: the calling thread's standing in the segment; everything of the source is called by that thread.
   explicit StreamSource(shared::Thread& self, IsHere is_here = {});
 
-  void for_each(std::span<const Template> wanted, const Visit& visit) override;
-  uint32_t subscribe(std::span<const Template> wanted) override;
+  void for_each(std::span<const TemplateView> wanted, const Visit& visit) override;
+  uint32_t subscribe(std::span<const TemplateView> wanted) override;
   void wait(uint32_t mark, Deadline deadline) override;
 
  private:

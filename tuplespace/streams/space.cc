@@ -86,7 +86,7 @@ Result<Space> Space::open(const Home& home, std::string_view name) {
 
 Result<std::optional<Tuple>> Space::rdp(std::span<const Template> wanted) {
   state_->silent.clear();
-  if (auto found = godwit::rdp(*state_->source, wanted)) return found;
+  if (auto found = godwit::rdp(*state_->source, TemplateViews(wanted))) return found;
   return state_->ask_for_tuple("space.rdp", wanted, true, {});
 }
 
@@ -96,21 +96,21 @@ Result<uint64_t> Space::count(std::span<const Template> wanted) {
   if (!answer) return answer.error();
   uint64_t others = 0;
   if (auto bad = Fields(answer->get()).need("count", others)) return *bad;
-  return godwit::count(*state_->source, wanted) + others;
+  return godwit::count(*state_->source, TemplateViews(wanted)) + others;
 }
 
 // On a host alone the segment itself wakes us; in a community the nodes wait on all hosts at once.
 Result<Tuple> Space::rd(std::span<const Template> wanted, Deadline deadline) {
   state_->silent.clear();
   for (;;) {
-    if (auto found = godwit::rdp(*state_->source, wanted)) return std::move(*found);
+    if (auto found = godwit::rdp(*state_->source, TemplateViews(wanted))) return std::move(*found);
     auto others = state_->other_hosts();
     if (!others) return others.error();
     Deadline now = std::chrono::steady_clock::now();
     auto time = std::chrono::ceil<milliseconds>(std::min<std::chrono::nanoseconds>(deadline - now, kRound));
     if (time <= milliseconds(0)) return make_error(std::errc::timed_out, "no such tuple came in time; godwit rdp looks without waiting");
     if (*others == 0) {
-      if (auto found = godwit::rd(*state_->source, wanted, std::min(deadline, now + kRound))) return std::move(*found);
+      if (auto found = godwit::rd(*state_->source, TemplateViews(wanted), std::min(deadline, now + kRound))) return std::move(*found);
       continue;
     }
     auto found = state_->ask_for_tuple("space.rd", wanted, false, time);

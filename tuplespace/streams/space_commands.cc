@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "tuplespace/command/facts.hh"
-#include "tuplespace/nested.hh"
 #include "tuplespace/node/client.hh"
 #include "tuplespace/node/home.hh"
 #include "tuplespace/space.hh"
@@ -135,18 +134,15 @@ Result<store::Store> open_store(const std::string& space) {
   return store::Store::open(*segment, space);
 }
 
-using Get = Result<bool> (store::Store::*)(std::span<const store::Wanted>, const store::Wait*, const store::Store::Receive&);
+using Get = Result<bool> (store::Store::*)(std::span<const TemplateView>, const store::Wait*, const store::Store::Receive&);
 
 int get(const char* command, const Request& request, Get operation, bool waits) {
   auto space = open_store(request.space);
   if (!space) return fail(command, space.error());
-  std::vector<std::vector<store::Want>> wants;
-  for (const Template& one : request.wanted) wants.push_back(store::wants_of(one));
-  std::vector<store::Wanted> any_of(wants.begin(), wants.end());
   store::Wait wait{request.deadline, {}};
   bool printed = true;
-  auto got = ((*space).*operation)(any_of, waits ? &wait : nullptr, [&](TupleView fields) {
-    return printed = print(store::to_tuple(fields), request.json);
+  auto got = ((*space).*operation)(TemplateViews(request.wanted), waits ? &wait : nullptr, [&](TupleView fields) {
+    return printed = print(to_tuple(fields), request.json);
   });
   if (!got) return fail(command, got.error());
   if (!printed) return fail(command, kRefused, "the tuple cannot be printed and is still in the space; see where stdout leads");
@@ -156,10 +152,7 @@ int get(const char* command, const Request& request, Get operation, bool waits) 
 int count(const Request& request) {
   auto space = open_store(request.space);
   if (!space) return fail("count", space.error());
-  std::vector<std::vector<store::Want>> wants;
-  for (const Template& one : request.wanted) wants.push_back(store::wants_of(one));
-  std::vector<store::Wanted> any_of(wants.begin(), wants.end());
-  auto number = space->count(any_of);
+  auto number = space->count(TemplateViews(request.wanted));
   if (!number) return fail("count", number.error());
   std::printf("%llu\n", static_cast<unsigned long long>(*number));
   return kDone;
@@ -179,8 +172,7 @@ int out(const Args& args) {
   if (!space) return fail("out", space.error());
   store::Wait wait{request->deadline, {}};
   for (const Tuple& tuple : tuples) {
-    FieldView whole = FieldView::of(tuple);
-    if (auto done = space->out(nested_fields(whole), &wait); !done) return fail("out", done.error());
+    if (auto done = space->out(views_of(tuple), &wait); !done) return fail("out", done.error());
   }
   return kDone;
 }

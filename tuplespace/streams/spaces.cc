@@ -173,8 +173,8 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
       return reply.fail(make_error(std::errc::resource_unavailable_try_again, "the node is starting; try again"));
     if (!read(params, reply, &wanted)) return;
     std::string verb = Fields(params).get_or<std::string>("verb", "");
-    if (verb == "count") return reply.send_value(count(*source_, wanted));
-    if (verb == "rdp") return reply.send(pack_found(rdp(*source_, wanted)));
+    if (verb == "count") return reply.send_value(count(*source_, TemplateViews(wanted)));
+    if (verb == "rdp") return reply.send(pack_found(rdp(*source_, TemplateViews(wanted))));
     if (verb != "rd") return reply.fail(make_error(std::errc::invalid_argument, "unknown verb '" + verb + "'"));
     park(std::move(wanted), reply, time_of(params));
   }
@@ -204,9 +204,9 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
     looked_ = Loop::Clock::now();
     std::vector<Template> all;
     for (const Parked& one : parked_) all.insert(all.end(), one.wanted.begin(), one.wanted.end());
-    uint32_t mark = source_->subscribe(all);
+    uint32_t mark = source_->subscribe(TemplateViews(all));
     for (auto it = parked_.begin(); it != parked_.end();) {
-      auto found = rdp(*source_, it->wanted);
+      auto found = rdp(*source_, TemplateViews(it->wanted));
       if (!found) {
         ++it;
         continue;

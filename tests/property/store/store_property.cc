@@ -170,10 +170,10 @@ RC_GTEST_PROP(Encoding, KeepsTuplesAndTemplatesAndMatchesAlike, ()) {
   RC_ASSERT(store::encode_to(bytes.data(), views) == bytes.data() + bytes.size());
   store::Fields fields;
   RC_ASSERT(fields.read(bytes));
-  RC_ASSERT(identical(store::to_tuple(fields.view()), tuple));
+  RC_ASSERT(identical(to_tuple(fields.view()), tuple));
   AnyOf any_of({wanted});
   bool expected = match(wanted, tuple);
-  RC_ASSERT(store::match(any_of.wanted()[0], fields.view()) == expected);
+  RC_ASSERT(match(any_of.wanted()[0], fields.view()) == expected);
   std::string waiting = store::encode_wanted(any_of.wanted());
   RC_ASSERT(store::match_encoded(waiting, fields.view()) == std::optional<bool>(expected));
   RC_ASSERT(identical(store::decode_wanted(waiting)[0], wanted));

@@ -299,11 +299,13 @@ TEST_F(StoreTest, WhoExecutesAnotherProgramIsAMemberNoMore) {
 }
 
 TEST_F(StoreTest, IsATupleSourceLikeAnyOther) {
-  std::vector<Template> wanted = {Template{"a", Formal{Type::kInt}}, Template{AnyFormal{}, 2}};
+  std::vector<Template> templates = {Template{"a", Formal{Type::kInt}}, Template{AnyFormal{}, 2}};
+  TemplateViews wanted(templates);
   for (int i = 0; i < 4; ++i) out(space, Tuple{i % 2 ? "a" : "b", i});
   EXPECT_EQ(godwit::count(space, wanted), 3u);
   EXPECT_EQ(to_text(*godwit::rdp(space, wanted)), "(\"a\", 1)");
-  std::vector<Template> later = {Template{"later"}};
+  Template template_of_later{"later"};
+  TemplateViews later(template_of_later);
   std::thread writer([&] { out(space, "(\"later\")"); });
   EXPECT_EQ(to_text(*godwit::rd(space, later)), "(\"later\")");
   writer.join();

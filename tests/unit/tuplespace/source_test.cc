@@ -70,9 +70,9 @@ class SourceTest : public ::testing::Test {
     iovec iov{s.data(), most};
     return static_cast<uint64_t>(shared::take(socket, side, &iov, 1, false));
   }
-  uint64_t count(const Template& t) { return godwit::count(source_, {&t, 1}); }
+  uint64_t count(const Template& t) { return godwit::count(source_, TemplateViews(t)); }
   std::string rdp(const Template& t) {
-    auto found = godwit::rdp(source_, {&t, 1});
+    auto found = godwit::rdp(source_, TemplateViews(t));
     return found ? to_text(*found) : "absent";
   }
   uint32_t generation() { return test_.segment().header().net_generation.load(); }
@@ -115,7 +115,7 @@ TEST_F(SourceTest, UnreadBytesAreATupleThatShrinksAsTheyAreRead) {
 TEST_F(SourceTest, ATupleCountsOnceThoughSeveralTemplatesMatchIt) {
   put(self_, connect(self_), 0, "x");
   std::vector<Template> both{kStream, wanted("(?, ?, \"c>s\", ?, ?)"), kConnect};
-  EXPECT_EQ(godwit::count(source_, both), 2u);
+  EXPECT_EQ(godwit::count(source_, TemplateViews(both)), 2u);
 }
 
 TEST_F(SourceTest, OlderConnectionsComeFirst) {
@@ -141,7 +141,7 @@ TEST_F(SourceTest, ARingThatIsFullAndHasGoneRoundIsShownWhole) {
   std::string all(shared::kRing, 0);
   for (size_t i = 0; i < all.size(); ++i) all[i] = pattern(100000 + i);
   put_silently(socket, 0, all);
-  auto found = godwit::rdp(source_, {&kStream, 1});
+  auto found = godwit::rdp(source_, TemplateViews(kStream));
   ASSERT_TRUE(found);
   EXPECT_EQ(offset_of(*found), 100000u);
   EXPECT_TRUE(data_of(*found) == all);
@@ -154,14 +154,14 @@ TEST_F(SourceTest, BetweenHostsEachByteIsShownByOne) {
   put_silently(socket, 0, "0123456789");
   socket.rings[0].sent.store(4);
   auto seen = [&](StreamSource& s) {
-    auto found = godwit::rdp(s, {&kStream, 1});
+    auto found = godwit::rdp(s, TemplateViews(kStream));
     return found ? to_text(Tuple{(*found)[3], (*found)[4]}) : "absent";
   };
   EXPECT_EQ(seen(of_client), R"((4, b"456789"))") << "the writer's host: what is not handed over";
   EXPECT_EQ(seen(of_server), R"((0, b"0123456789"))") << "the reader's host: what has arrived";
   EXPECT_EQ(seen(of_none), "absent");
-  EXPECT_EQ(godwit::count(of_client, {&kConnect, 1}), 0u) << "it waits where the server is";
-  EXPECT_EQ(godwit::count(of_server, {&kConnect, 1}), 1u);
+  EXPECT_EQ(godwit::count(of_client, TemplateViews(kConnect)), 0u) << "it waits where the server is";
+  EXPECT_EQ(godwit::count(of_server, TemplateViews(kConnect)), 1u);
   socket.rings[0].sent.store(10);
   EXPECT_EQ(seen(of_client), "absent");
 }
@@ -169,7 +169,7 @@ TEST_F(SourceTest, BetweenHostsEachByteIsShownByOne) {
 TEST_F(SourceTest, PodsOfTheSegmentAreHereByDefault) {
   StreamSource source(self_);
   put(self_, connect(self_), 0, "x");
-  EXPECT_EQ(godwit::count(source, {&kStream, 1}), 0u) << "neither pod is a member of this segment";
+  EXPECT_EQ(godwit::count(source, TemplateViews(kStream)), 0u) << "neither pod is a member of this segment";
 }
 
 // --- exactness ---------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ TEST_F(SourceTest, BytesAreRightWhileTheyAreWrittenAndRead) {
   auto end = std::chrono::steady_clock::now() + seconds(3);
   for (; std::chrono::steady_clock::now() < end; ++looks) {
     uint64_t head = ring.head.load();
-    auto found = godwit::rdp(source_, {&kStream, 1});
+    auto found = godwit::rdp(source_, TemplateViews(kStream));
     uint64_t tail = ring.tail.load();
     if (!found) continue;
     ++shown;
@@ -248,7 +248,7 @@ TEST_F(SourceTest, ATupleIsOfOneMoment) {
   int shown = 0;
   auto end = std::chrono::steady_clock::now() + seconds(2);
   while (std::chrono::steady_clock::now() < end) {
-    auto found = godwit::rdp(source_, {&kStream, 1});
+    auto found = godwit::rdp(source_, TemplateViews(kStream));
     if (!found) continue;
     ++shown;
     EXPECT_EQ(data_of(*found).size(), kBlock);
@@ -267,7 +267,7 @@ class Waiter {
       : thread_([&test, this, wanted, deadline] {
           Thread self = test.join();
           StreamSource source(self, [](uint64_t) { return true; });
-          found_ = rd(source, {&wanted, 1}, deadline);
+          found_ = rd(source, TemplateViews(wanted), deadline);
           shared::release_slot(self);
         }) {}
   std::string result() {
@@ -327,7 +327,7 @@ TEST_F(SourceTest, NoWakeUpIsLost) {
     shared::connection_text(socket.id, text);
     for (int round = 0; round < kRounds && !lost; ++round) {
       Template mine{"stream", std::string(text), AnyFormal{}, int64_t{round}, AnyFormal{}};
-      if (!rd(source, {&mine, 1}, soon())) lost = true;
+      if (!rd(source, TemplateViews(mine), soon())) lost = true;
       take(socket, 1, 1);
       seen[i].store(round + 1);
     }
@@ -352,7 +352,7 @@ TEST_F(SourceTest, AWriterPaysForALookOnceAndNotAtAllWithoutOne) {
   uint32_t before = generation();
   put(self_, socket, 0, "x");
   EXPECT_EQ(generation(), before);
-  source_.subscribe({&kStream, 1});
+  source_.subscribe(TemplateViews(kStream));
   for (int i = 0; i < 5; ++i) put(self_, socket, 0, "x");
   EXPECT_EQ(generation(), before + 1);
 }
@@ -360,7 +360,7 @@ TEST_F(SourceTest, AWriterPaysForALookOnceAndNotAtAllWithoutOne) {
 TEST_F(SourceTest, OnlyTheStreamsThatMayMatchAreArmed) {
   Socket& socket = connect(self_);
   Template other = wanted(R"(("stream", "000000-1", "s>c", ?, ?))");
-  source_.subscribe({&other, 1});
+  source_.subscribe(TemplateViews(other));
   EXPECT_EQ(socket.ends[1].net_armed.load(), 0u);
   EXPECT_NE(socket.ends[0].net_armed.load(), 0u);
 }
@@ -371,7 +371,7 @@ TEST_F(SourceTest, AKilledWatcherCostsOneRing) {
   if (child == 0) {
     Thread self = test_.join();
     StreamSource source(self, [](uint64_t) { return true; });
-    (void)rd(source, {&kStream, 1});
+    (void)rd(source, TemplateViews(kStream));
     _exit(0);
   }
   while (socket.ends[1].net_armed.load() == 0) std::this_thread::yield();

@@ -8,6 +8,7 @@
 
 namespace godwit {
 
+bool match(TemplateView wanted, TupleView tuple);
 bool match(const Template& wanted, TupleView tuple);
 bool match(const Template& wanted, const Tuple& tuple);
 bool match(const Pattern& wanted, const FieldView& field);

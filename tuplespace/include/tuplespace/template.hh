@@ -59,6 +59,35 @@ class Pattern {
   Value value_;
 };
 
+/// A pattern borrowed, as FieldView borrows a field: what the engine works with.
+struct PatternView {
+  enum Kind : uint8_t { kAny, kFormal, kActual, kConstraint };
+  static constexpr uint8_t kAnyType = 255;
+
+  Kind kind = kAny;
+  uint8_t type = kAnyType;              // what the field's type must be, as far as it is known
+  FieldView actual;
+  const Pattern* constraint = nullptr;  // also a nested template
+
+  static PatternView of(const Pattern& pattern);
+  static PatternView of(Type formal) { return {kFormal, static_cast<uint8_t>(formal), {}, nullptr}; }
+  static PatternView of(const FieldView& actual) { return {kActual, static_cast<uint8_t>(actual.type), actual, nullptr}; }
+};
+using TemplateView = std::span<const PatternView>;
+
+/// Templates, any of which will do, borrowed.
+class TemplateViews {
+ public:
+  explicit TemplateViews(std::span<const Template> templates);
+  explicit TemplateViews(const Template& only) : TemplateViews(std::span(&only, 1)) {}
+  TemplateViews(const TemplateViews&) = delete;
+  operator std::span<const TemplateView>() const { return views_; }
+
+ private:
+  std::vector<PatternView> patterns_;
+  std::vector<TemplateView> views_;
+};
+
 bool identical(const Pattern& a, const Pattern& b);
 bool identical(const Template& a, const Template& b);
 

@@ -93,6 +93,10 @@ struct FieldView {
 };
 
 using TupleView = std::span<const FieldView>;
+/// The fields of a tuple, borrowed from it.
+std::vector<FieldView> views_of(const Tuple& tuple);
+/// A copy that owns its fields.
+Tuple to_tuple(TupleView fields);
 
 /// Same types and same bits, except that any NaN is any NaN. What a round trip keeps; matching is
 /// another matter (match.hh).
