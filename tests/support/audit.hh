@@ -6,7 +6,7 @@
 
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/store/blocks.hh"
-#include "tuplespace/store/operations.hh"
+#include "tuplespace/store/reap.hh"
 #include "tuplespace/store/spaces_table.hh"
 
 namespace godwit::testing {

@@ -12,7 +12,7 @@ constexpr uint32_t kHot = 64;
 uint32_t list_of(uint32_t length) { return length < kFreeLists ? length : 0; }
 
 // The thread's own slot as seen through the whole mapping, where undo offsets are taken.
-Slot& own_slot(Thread& self) { return self.segment.area_of(self.area->member)->slots[self.slot_index]; }
+Slot& own_slot(Thread& self) { return self.segment.slot_of(self.owner()); }
 
 // All below: kAllocator held.
 

@@ -12,7 +12,6 @@
 
 namespace godwit::shared {
 
-inline constexpr uint32_t kLockWaiters = 1u << 31;
 /// The kernel wakes only one waiter of a dead owner's word: the others look again after this long.
 inline constexpr uint64_t kBackstop = 100'000'000;  // ns
 

@@ -14,10 +14,6 @@
 namespace godwit::shared {
 namespace {
 
-Slot& slot_of(const Segment& segment, uint32_t owner) {
-  return segment.area_of(owner >> 10)->slots[owner & 1023];
-}
-
 // One try. When it fails, `v` and `n` say what to wait for; n == 0: try again at once.
 bool try_lock(Thread& self, std::atomic<uint32_t>& word, Heir heir, futex_waitv* v, uint32_t* n) {
   uint32_t mine = self.owner(), seen = 0;
@@ -27,7 +23,7 @@ bool try_lock(Thread& self, std::atomic<uint32_t>& word, Heir heir, futex_waitv*
     if (!word.compare_exchange_strong(seen, seen | kLockWaiters)) return false;
     seen |= kLockWaiters;
   }
-  Slot& owner = slot_of(self.segment, seen & ~kLockWaiters);
+  Slot& owner = self.segment.slot_of(seen & ~kLockWaiters);
   std::atomic<uint32_t>& alive = owner.alive_word();
   // Without a TID in it the owner has left, and its slot may be about to be another's: nothing may be added then.
   uint32_t life = alive.load();

@@ -78,7 +78,7 @@ int add_pod(Thread& self, uint64_t pod, uint32_t* member) {
     set(self, &members[m].area, offset);
     set(self, &members[m].pod, pod);
     set(self, &members[m].kind, MemberKind::kPod);
-    set(self, &self.segment.area_of(self.area->member)->slots[self.slot_index].intent, Offset{0});
+    set(self, &self.segment.slot_of(self.owner()).intent, Offset{0});
     commit(self);
     *member = m;
   }
@@ -105,7 +105,7 @@ void remove_member(Thread& self, uint64_t pod) {
   uint32_t m = find_pod(self.segment, pod);
   if (m) {
     Member& member = self.segment.header().members[m];
-    set(self, &self.segment.area_of(self.area->member)->slots[self.slot_index].intent, member.area);
+    set(self, &self.segment.slot_of(self.owner()).intent, member.area);
     set(self, &member.kind, MemberKind::kFree);
     commit(self);
   }

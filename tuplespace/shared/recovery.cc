@@ -36,7 +36,7 @@ void release_dead(Thread& self, uint32_t owner) { release_dead(self, owner, null
 void release_dead(Thread& self, uint32_t owner, void (*more)(Thread& self, uint32_t owner)) {
   lock(self, kRecovery);
   Header& header = self.segment.header();
-  Slot& slot = self.segment.area_of(owner >> 10)->slots[owner & 1023];
+  Slot& slot = self.segment.slot_of(owner);
   if (slot.dead()) {
     roll_back(self.segment, slot);
     for (uint32_t name = 0; name < kRecovery; ++name) free_lock_of(owner, header.locks[name]);
@@ -48,7 +48,7 @@ void release_dead(Thread& self, uint32_t owner, void (*more)(Thread& self, uint3
 
 void reap_slot(Thread& self, uint32_t member, uint32_t index) {
   Slot& slot = self.segment.area_of(member)->slots[index];
-  release_dead(self, member << 10 | index);
+  release_dead(self, owner_of(member, index));
   if (slot.intent) free_intent(self, slot);
   wake_watchers(self.segment);  // what the dead thread published last it may not have rung for
   lock(self, kRecovery);        // nobody is about to free locks of this owner, who may soon be another thread

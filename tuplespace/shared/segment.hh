@@ -120,6 +120,7 @@ class Segment {
   Offset offset_of(const void* p) const { return static_cast<const char*>(p) - base_; }
   Chunk* chunks() const { return at<Chunk>(sizeof(Header)); }
   Area* area_of(uint32_t member) const { return at<Area>(header().members[member].area); }
+  Slot& slot_of(uint32_t owner) const { return area_of(member_of(owner))->slots[slot_index_of(owner)]; }
 
  private:
   char* base_ = nullptr;

@@ -22,7 +22,13 @@ struct UndoEntry {
 
 inline constexpr uint32_t kUndoEntries = 240;
 
-/// The word is the owner, and a bit that says that somebody waits.
+/// Owners of locks: a member and a slot of its area. 0: nobody.
+constexpr uint32_t owner_of(uint32_t member, uint32_t slot) { return member << 10 | slot; }
+constexpr uint32_t member_of(uint32_t owner) { return owner >> 10; }
+constexpr uint32_t slot_index_of(uint32_t owner) { return owner & 1023; }
+inline constexpr uint32_t kLockWaiters = 1u << 31;
+
+/// The word is the owner, and kLockWaiters if somebody waits.
 struct alignas(64) Lock {
   std::atomic<uint32_t> word;
 };

@@ -18,7 +18,7 @@ struct Thread {
   uint32_t* park = &own_park_;
   void (*leaving)(Thread&) = nullptr;  // called with inside == 0 when park or deferred is set
 
-  uint32_t owner() const { return area->member << 10 | slot_index; }
+  uint32_t owner() const { return owner_of(area->member, slot_index); }
 
   /// A section: code that uses addresses of the whole mapping. Never waits inside.
   void enter() {

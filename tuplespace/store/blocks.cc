@@ -34,7 +34,7 @@ constexpr auto kSizes = [] {
   return sizes;
 }();
 constexpr uint32_t kClasses = std::find(kSizes.begin(), kSizes.end(), 0u) - kSizes.begin();
-static_assert(kClasses < kBlockClasses && kClasses < kClassLimit && kSizes[kClasses - 1] == kLargestBlock);
+static_assert(kClasses < kBlockClasses && kSizes[kClasses - 1] == kLargestBlock);
 
 constexpr auto kClassOf = [] {  // by size in units
   std::array<uint8_t, kLargestBlock / kUnit + 1> table{};

@@ -29,7 +29,7 @@ struct Desks {
 // Of a dead owner, under kRecovery.
 void release_spaces(Thread& self, uint32_t owner) {
   const Segment& segment = self.segment;
-  Slot& slot = segment.area_of(owner >> 10)->slots[owner & 1023];
+  Slot& slot = segment.slot_of(owner);
   if (!slot.bench) return;
   Bench& bench = *segment.at<Bench>(slot.bench);
   for (uint32_t number : bench.spaces_in_hand) {
@@ -105,12 +105,12 @@ Desk::~Desk() {
 }
 
 Bench* Desk::bench_of(uint32_t owner) const {
-  uint32_t member = owner >> 10, index = owner & 1023;
-  if (member != 0 || index == 0 || index >= self.segment.area_of(0)->slot_count.load(std::memory_order_relaxed)) throw Damaged();
-  Offset offset = __atomic_load_n(&self.segment.area_of(0)->slots[index].bench, __ATOMIC_ACQUIRE);
+  uint32_t index = slot_index_of(owner);
+  if (member_of(owner) != 0 || index == 0 || index >= self.segment.area_of(0)->slot_count.load(std::memory_order_relaxed)) throw Damaged();
+  Offset offset = __atomic_load_n(&self.segment.slot_of(owner).bench, __ATOMIC_ACQUIRE);
   return offset ? self.segment.at<Bench>(offset) : nullptr;
 }
 
-bool Desk::is_dead(uint32_t owner) const { return self.segment.area_of(owner >> 10)->slots[owner & 1023].dead(); }
+bool Desk::is_dead(uint32_t owner) const { return self.segment.slot_of(owner).dead(); }
 
 }  // namespace godwit::store

@@ -46,7 +46,7 @@ class Desk {
 
   void lock(Lock& lock);
   void unlock(Lock& lock);
-  bool holds(const Lock& lock) const { return (lock.word.load(std::memory_order_relaxed) & ~(1u << 31)) == owner(); }
+  bool holds(const Lock& lock) const { return (lock.word.load(std::memory_order_relaxed) & ~shared::kLockWaiters) == owner(); }
 
  private:
   Desk() = default;

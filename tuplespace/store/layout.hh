@@ -128,7 +128,6 @@ enum class Waiting : uint32_t { kNo = 0, kInStripe = 1, kWild = 2 };
 enum class Verb : uint32_t { kRd = 0, kIn = 1 };
 
 inline constexpr uint32_t kWakes = 20;
-inline constexpr uint32_t kClassLimit = 48;
 
 struct Cache {
   Ref head;  // free blocks of one class, linked by their first word
@@ -161,7 +160,7 @@ struct Bench {
   uint32_t wake_count;
   uint32_t wakes[kWakes];       // owners that were answered and are to be woken
   int32_t spin_credit;
-  Cache caches[kClassLimit];
+  Cache caches[shared::kBlockClasses];
 };
 inline constexpr uint32_t kWaits = 1, kNudged = 2;  // bits of Bench::state
 

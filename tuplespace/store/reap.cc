@@ -1,40 +1,23 @@
 // What others do for a thread that was killed while it worked on spaces. The slot keeps what it had in hand until every
 // step is done, each a transaction: so whoever is killed here leaves the rest to the next.
+#include "tuplespace/store/reap.hh"
+
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
-#include "tuplespace/store/operations.hh"
+#include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/waiters.hh"
 
 namespace godwit::store {
 namespace {
 
 using namespace shared;
 
-// With the locks under which it could be answered: an answer that is not committed is none.
-void end_wait(Desk& desk, Bench& dead) {
-  if (!dead.wanted) return;
-  Root& root = root_of(desk, dead.space);
-  {
-    Locked locked(desk, root, dead.key ? dead.stripe : kStripes);
-    if (dead.waiting != Waiting::kNo) unlink_waiter(desk, root, dead);
-    pick_up(desk, kFirstHand, dead.wanted);
-    desk.set(&dead.wanted, Ref{0});
-    desk.commit();
-  }
-  give(desk, kFirstHand);
-}
-
 // Tuples on their way to another space go on if that was decided, and else back.
 bool end_chain(Desk& desk, Bench& dead) {
-  while (Ref tuple = dead.chain) {
-    Stored& stored = stored_at(desk, tuple);
-    if (!dead.chain_decided && dead.chain_copies) {
-      desk.set(&dead.chain, stored.newer);
-      discard(desk, tuple);
-    } else if (!put_chained(desk, dead)) {
-      return false;
-    }
-  }
+  if (!dead.chain_decided && dead.chain_copies) drop_copies(desk, dead);
+  while (dead.chain)
+    if (!put_chained(desk, dead)) return false;
   dead.chain_decided = 0;
   return true;
 }

@@ -7,7 +7,8 @@
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/blocks.hh"
-#include "tuplespace/store/operations.hh"
+#include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/index.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/tuple.hh"
 
@@ -109,7 +110,7 @@ void dismiss_waiters(Desk& desk, Root& root) {
 void empty(Desk& desk, Root& root) {
   Locked locked(desk, root, kStripes);
   if (root.state.load() != RootState::kDropping) return;
-  for (Stripe& stripe : locked) {
+  for (Stripe& stripe : locked.stripes()) {
     for (Ref list : stripe.shapes)
       for (Ref r = list; r; r = desk.at<Shape>(r).next)
         while (Ref tuple = desk.at<Shape>(r).oldest) {

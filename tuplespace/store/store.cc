@@ -5,10 +5,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ranges>
 
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/spin.hh"
 #include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/index.hh"
+#include "tuplespace/store/look.hh"
+#include "tuplespace/store/publish.hh"
 #include "tuplespace/store/waiters.hh"
 
 namespace godwit::store {
@@ -54,21 +59,6 @@ void abandon(Desk& desk) {
   bench.waiting = Waiting::kNo;
 }
 
-// The oldest match of any of the templates in locked stripes, and where.
-struct Found {
-  Ref tuple = 0;
-  Stripe* stripe = nullptr;
-};
-Found find_any(Desk& desk, const Locked& locked, std::span<const TemplateView> any_of) {
-  Found found;
-  for (Stripe& stripe : locked)
-    for (TemplateView wanted : any_of) {
-      Ref tuple = find(desk, stripe, wanted);
-      if (tuple && (!found.tuple || stored_at(desk, tuple).age < stored_at(desk, found.tuple).age)) found = {tuple, &stripe};
-    }
-  return found;
-}
-
 // Sleeps until the wait is answered, or over, or a tick has passed.
 void await_answer(Bench& bench, const Wait& wait) {
   auto answered = [&] { return bench.state.load(std::memory_order_acquire) != kWaits; };
@@ -82,14 +72,6 @@ void await_answer(Bench& bench, const Wait& wait) {
   shared::learn(bench.spin_credit, shared::monotonic_ns() - before);
 }
 
-void drop_wanted(Desk& desk) {
-  if (!desk.bench->wanted) return;
-  pick_up(desk, kFirstHand, desk.bench->wanted);
-  desk.set(&desk.bench->wanted, Ref{0});
-  desk.commit();
-  give(desk, kFirstHand);
-}
-
 // The encoded templates, in the first hand.
 bool write_wanted(Desk& desk, std::span<const TemplateView> any_of) {
   std::string bytes = encode_wanted(any_of);
@@ -101,13 +83,6 @@ bool write_wanted(Desk& desk, std::span<const TemplateView> any_of) {
   std::memcpy(block + sizeof length, bytes.data(), bytes.size());
   return true;
 }
-
-Fields fields_of(std::string_view encoded) {
-  Fields fields;
-  if (!fields.read(encoded)) throw Damaged();
-  return fields;
-}
-Fields fields_of(const Stored& stored) { return fields_of(encoding_of(stored)); }
 
 // Shows what is held; it goes back unless it was received.
 bool hand_over_held(Desk& desk, const Store::Receive& receive) {
@@ -128,26 +103,6 @@ bool show_pinned(Desk& desk, const Store::Receive& receive) {
     ~Unpin() { unpin(desk, *desk.bench); }
   } end{desk};
   return receive(fields_of(stored_at(desk, desk.bench->pinned)).view());
-}
-
-// What matches any of the templates, each once, in no order.
-std::vector<Ref> matches_of(Desk& desk, Stripe& stripe, std::span<const TemplateView> any_of) {
-  std::vector<Ref> all;
-  for (TemplateView wanted : any_of)
-    for_each_match(desk, stripe, wanted, [&](Ref tuple, TupleView) { return all.push_back(tuple), true; });
-  if (any_of.size() > 1) {
-    std::sort(all.begin(), all.end());
-    all.erase(std::unique(all.begin(), all.end()), all.end());
-  }
-  return all;
-}
-
-// Copies that were not decided on.
-void drop_chain(Desk& desk) {
-  while (Ref tuple = desk.bench->chain) {
-    desk.set(&desk.bench->chain, stored_at(desk, tuple).newer);
-    discard(desk, tuple);
-  }
 }
 
 // A new tuple in the first hand, in no space yet. False: the segment is full.
@@ -232,7 +187,7 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
   std::optional<Error> no;
   {
     Locked locked(desk, *root_, number);
-    Stripe& stripe = *locked.begin();
+    Stripe& stripe = locked.stripe();
     no = closed();
     uint64_t memory = memory_of(desk, ref, stored.place.size_class);
     bool fits = !root_->capacity || stripe.bytes + memory <= root_->capacity;
@@ -268,62 +223,58 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
     for (std::optional<Error> why;;) {
       auto seen = look(desk, verb, stripe, any_of, wait && !why ? ticket : 0, &copied);
       if (!seen) return seen.error();
-      if (*seen && desk.bench->held) return hand_over_held(desk, receive);
-      if (*seen && desk.bench->pinned) return show_pinned(desk, receive);
-      if (*seen) return receive(fields_of(copied).view());
+      if (*seen != Seen::kNone) return show(desk, *seen, copied, receive);
       if (!wait) return false;
       if (why) return *why;
       await_answer(*desk.bench, *wait);
       over(*wait, why);
-      end_wait(desk, stripe);
+      end_wait(desk, *desk.bench);
     }
   });
 }
 
-// Whether there is a tuple now: then it is held, pinned or copied. Else begins to wait, if there is a ticket for it.
-Result<bool> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const TemplateView> any_of, uint64_t ticket,
-                         std::string* copied) {
-  if (desk.bench->held || desk.bench->pinned) return true;  // the wait was answered
+bool Store::show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive) {
+  switch (seen) {
+    case Seen::kHeld: return hand_over_held(desk, receive);
+    case Seen::kPinned: return show_pinned(desk, receive);
+    case Seen::kCopied: return receive(fields_of(copied).view());
+    case Seen::kNone: break;
+  }
+  return false;
+}
+
+// Gets hold of a tuple that is there now. Without one begins to wait, if there is a ticket for it.
+Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const TemplateView> any_of, uint64_t ticket,
+                                std::string* copied) {
+  if (desk.bench->held) return Seen::kHeld;  // the wait was answered
+  if (desk.bench->pinned) return Seen::kPinned;
   Locked locked(desk, *root_, number);
   if (auto no = closed()) return *no;
-  Found found = find_any(desk, locked, any_of);
+  Found found = find(desk, locked.stripes(), any_of);
   if (!found.tuple && ticket) {
     if (!write_wanted(desk, any_of)) return full();
     enqueue(desk, *root_, number, verb, any_of, ticket);
   }
-  if (!found.tuple) return false;
+  if (!found.tuple) return Seen::kNone;
   Stored& stored = stored_at(desk, found.tuple);
   if (verb == Verb::kIn) {
     take_out(desk, *found.stripe, found.tuple);
     balance(desk, *found.stripe);
-  } else if (stored.length > kCopied) {
+    return Seen::kHeld;
+  }
+  if (stored.length > kCopied) {
     pin(desk, found.tuple);
-  } else {
-    copied->assign(encoding_of(stored));
+    return Seen::kPinned;
   }
-  return true;
-}
-
-// Leaves the queue, if nobody has answered.
-void Store::end_wait(Desk& desk, uint32_t stripe) {
-  {
-    Locked locked(desk, *root_, stripe);
-    RootState state = root_->state.load();
-    if (state == RootState::kDamaged || state == RootState::kLost) desk.bench->waiting = Waiting::kNo;
-    if (desk.bench->waiting != Waiting::kNo) unlink_waiter(desk, *root_, *desk.bench);
-    desk.commit();
-  }
-  drop_wanted(desk);
+  copied->assign(encoding_of(stored));
+  return Seen::kCopied;
 }
 
 Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
-    uint64_t number = 0;
-    for (Stripe& stripe : locked)
-      number += any_of.size() == 1 ? godwit::store::count(desk, stripe, any_of[0]) : matches_of(desk, stripe, any_of).size();
-    return number;
+    return godwit::store::count(desk, locked.stripes(), any_of);
   });
 }
 
@@ -337,20 +288,15 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
     Locked first(desk, forth ? *root_ : *to.root_, kStripes, 0), second(desk, forth ? *to.root_ : *root_, kStripes, 1);
     if (auto no = closed()) return *no;
     if (auto no = to.closed()) return *no;
-    std::vector<Ref> all;
-    for (Stripe& stripe : forth ? first : second) {
-      auto some = matches_of(desk, stripe, any_of);
-      all.insert(all.end(), some.begin(), some.end());
-    }
-    std::sort(all.begin(), all.end(), [&](Ref a, Ref b) { return stored_at(desk, a).age > stored_at(desk, b).age; });
+    std::vector<Ref> all = matches_of(desk, (forth ? first : second).stripes(), any_of);
     if (!to.has_room_for(desk, all) || !chain(desk, to, all, copies)) return full();
     desk.set(&desk.bench->chain_decided, 1u);
     desk.commit();
     while (desk.bench->chain) put_chained(desk, *desk.bench);
     desk.bench->chain_decided = 0;
     for (size_t i = 0; i < all.size(); ++i) {
-      for (Stripe& stripe : first) balance(desk, stripe);
-      for (Stripe& stripe : second) balance(desk, stripe);
+      for (Stripe& stripe : first.stripes()) balance(desk, stripe);
+      for (Stripe& stripe : second.stripes()) balance(desk, stripe);
       if (i > 64) break;
     }
     return all.size();
@@ -368,19 +314,19 @@ bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
   return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
 }
 
-// Takes the tuples (newest first) or copies of them onto the bench's chain. False: no room, and nothing has changed.
+// Takes the tuples or copies of them onto the bench's chain, the oldest to be the first of it. False: no room, and nothing has changed.
 bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies) {
   Bench& bench = *desk.bench;
   bench.chain_space = to.root_->number;
   bench.chain_copies = copies;
   bench.chain_generation = to.root_->generation;
-  for (Ref ref : tuples) {
+  for (Ref ref : std::views::reverse(tuples)) {
     Stored& stored = stored_at(desk, ref);
     if (copies) {
       uint64_t bytes = sizeof(Stored) + stored.length;
       ref = take(desk, kFirstHand, bytes);
       if (!ref) {
-        drop_chain(desk);
+        drop_copies(desk, bench);
         return false;
       }
       Stored& copy = desk.at<Stored>(ref);
@@ -402,13 +348,7 @@ void Store::for_each(std::span<const TemplateView> any_of, const Visit& visit) {
   auto done = work<void>([&](Desk& desk) -> Result<void> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
-    std::vector<Ref> all;
-    for (Stripe& stripe : locked) {
-      auto some = matches_of(desk, stripe, any_of);
-      all.insert(all.end(), some.begin(), some.end());
-    }
-    std::sort(all.begin(), all.end(), [&](Ref a, Ref b) { return stored_at(desk, a).age < stored_at(desk, b).age; });
-    for (Ref ref : all)
+    for (Ref ref : matches_of(desk, locked.stripes(), any_of))
       if (!visit(fields_of(stored_at(desk, ref)).view())) break;
     return {};
   });

@@ -8,7 +8,6 @@
 
 #include "tuplespace/source.hh"
 #include "tuplespace/store/encoding.hh"
-#include "tuplespace/store/operations.hh"
 #include "tuplespace/store/spaces_table.hh"
 
 namespace godwit::store {
@@ -65,9 +64,10 @@ class Store final : public TupleSource {
   std::optional<Error> closed() const;
   Result<bool> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
   Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
-  Result<bool> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t ticket,
+  enum class Seen { kNone, kHeld, kPinned, kCopied };
+  Result<Seen> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t ticket,
                     std::string* copied);
-  void end_wait(Desk& desk, uint32_t stripe);
+  bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
   bool chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies);

@@ -99,4 +99,18 @@ void unlink_waiter(Desk& desk, Root& root, Bench& bench) {
   desk.set(&bench.waiting, Waiting::kNo);
 }
 
+// With the locks under which it could be answered: an answer that is not committed is none.
+void end_wait(Desk& desk, Bench& bench) {
+  if (!bench.wanted) return;
+  Root& root = root_of(desk, bench.space);
+  {
+    Locked locked(desk, root, bench.key ? bench.stripe : kStripes);
+    if (bench.waiting != Waiting::kNo) unlink_waiter(desk, root, bench);
+    pick_up(desk, kFirstHand, bench.wanted);
+    desk.set(&bench.wanted, Ref{0});
+    desk.commit();
+  }
+  give(desk, kFirstHand);
+}
+
 }  // namespace godwit::store

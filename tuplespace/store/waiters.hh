@@ -4,7 +4,9 @@
 // (two fields, one, or the shape left open): so an out looks at three queues. Any other wait is wild: it stands in the
 // root's one queue, which every out of the space looks at while it is not empty.
 #pragma once
-#include "tuplespace/store/operations.hh"
+#include <functional>
+
+#include "tuplespace/store/root.hh"
 
 namespace godwit::store {
 
@@ -21,5 +23,11 @@ void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields
 /// Puts the calling thread's wait into its queue. stripe: kStripes for a wild one; all locks that it needs held.
 /// The templates' encoding is in the first hand. ticket: when it began, on the processor's clock.
 void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const TemplateView> any_of, uint64_t ticket);
+
+/// Takes a wait out of its queue. Its queue's lock held.
+void unlink_waiter(Desk& desk, Root& root, Bench& bench);
+/// Ends the wait of a bench (ours; or a dead thread's), whose queue is not locked, if it has one; it leaves the queue
+/// unless it was answered.
+void end_wait(Desk& desk, Bench& bench);
 
 }  // namespace godwit::store

@@ -1,16 +1,11 @@
 #include "tuplespace/streams/spaces.hh"
 
-#include <atomic>
-#include <condition_variable>
 #include <list>
-#include <mutex>
-#include <thread>
 
 #include "tuplespace/codec.hh"
 #include "tuplespace/node/gather.hh"
-#include "tuplespace/shared/bell.hh"
-#include "tuplespace/store/operations.hh"
-#include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/streams/reaper.hh"
+#include "tuplespace/streams/ring_waiter.hh"
 #include "tuplespace/streams/service.hh"
 #include "tuplespace/streams/source.hh"
 
@@ -22,88 +17,6 @@ constexpr auto kLongestPark = std::chrono::seconds(30);
 constexpr auto kGrace = std::chrono::seconds(2);         // for the answer of a park that has run out
 // Between two looks for parked requests: traffic that does not match must not take all of the node's time.
 constexpr auto kLookPause = std::chrono::milliseconds(1);
-
-// Waits for rings in a thread of its own, for a futex is nothing that a loop can wait for. Idle: no system call.
-class RingWaiter {
- public:
-  RingWaiter(TupleSource& source, Loop& loop, shared::Segment segment, std::function<void()> rung)
-      : source_(source), loop_(loop), segment_(segment), rung_(std::move(rung)) {}
-  ~RingWaiter() {
-    if (!thread_.joinable()) return;
-    {
-      std::lock_guard guard(lock_);
-      stop_ = true;
-    }
-    wanted_.notify_one();
-    shared::wake_watchers(segment_);
-    thread_.join();
-  }
-
-  /// Has `rung` called in the loop's thread once, when something has come since `mark`.
-  void wait_since(uint32_t mark) {
-    {
-      std::lock_guard guard(lock_);
-      mark_ = mark;
-      has_mark_ = true;
-    }
-    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
-    wanted_.notify_one();
-  }
-
- private:
-  void run() {
-    for (;;) {
-      uint32_t mark;
-      {
-        std::unique_lock guard(lock_);
-        wanted_.wait(guard, [this] { return stop_ || has_mark_; });
-        if (stop_) return;
-        mark = mark_;
-        has_mark_ = false;
-      }
-      // A stop rings after it is set: so either it is seen below or its ring ends the wait.
-      while (!stop_ && segment_.header().net_generation.load() == mark) source_.wait(mark, kForever);
-      if (stop_) return;
-      loop_.post(rung_);  // a copy: it may run after us
-    }
-  }
-
-  TupleSource& source_;  // only its wait(), which touches nothing but the segment
-  Loop& loop_;
-  shared::Segment segment_;
-  std::function<void()> rung_;
-  std::thread thread_;
-  std::mutex lock_;
-  std::condition_variable wanted_;
-  std::atomic<bool> stop_ = false;  // set under lock_
-  bool has_mark_ = false;           // under lock_
-  uint32_t mark_ = 0;               // under lock_
-};
-
-// Reaps members that were killed while they used spaces. In a thread of its own, since it takes locks that a stopped
-// member may hold.
-class Reaper {
- public:
-  explicit Reaper(shared::Segment segment) : thread_([this, segment](std::stop_token stop) { run(segment, stop); }) {}
-
- private:
-  static constexpr auto kPause = std::chrono::seconds(1);
-
-  void run(shared::Segment segment, std::stop_token stop) {
-    while (!stop.stop_requested()) {
-      if (auto desk = store::Desk::of(segment)) {
-        store::reap(**desk);
-        store::finish_drops(**desk);
-      }
-      std::unique_lock guard(lock_);
-      stopped_.wait_for(guard, stop, kPause, [] { return false; });
-    }
-  }
-
-  std::mutex lock_;
-  std::condition_variable_any stopped_;
-  std::jthread thread_;
-};
 
 Packed pack_found(const std::optional<Tuple>& found) { return found ? encode(*found) : pack(nullptr); }
 

@@ -9,6 +9,7 @@
 
 #include "tests/support/audit.hh"
 #include "tests/support/space.hh"
+#include "tuplespace/store/root.hh"
 
 namespace godwit::testing {
 namespace {

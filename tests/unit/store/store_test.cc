@@ -5,6 +5,8 @@
 
 #include "tests/support/space.hh"
 #include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/reap.hh"
+#include "tuplespace/store/root.hh"
 
 namespace godwit::testing {
 namespace {
@@ -82,7 +84,7 @@ TEST_F(StoreTest, MemoryComesBack) {
   }
   store::flush_all(desk(), *desk().bench);
   // What one class keeps is one chunk, and a stripe keeps the first part of its table.
-  EXPECT_LE(test.segment().header().used_chunks, before + store::kClassLimit);
+  EXPECT_LE(test.segment().header().used_chunks, before + shared::kBlockClasses);
 }
 
 TEST_F(StoreTest, LargeTuplesComeBackWhole) {

@@ -1,0 +1,29 @@
+// How tuples leave a space: taken (held), read (pinned), or on their way to another space (chained) on a thread's bench,
+// from where they are delivered, or go back if the thread is killed.
+#pragma once
+#include "tuplespace/store/root.hh"
+
+namespace godwit::store {
+
+/// Takes the tuple out of its stripe (locked) into Bench::held.
+void take_out(Desk& desk, Stripe& stripe, Ref tuple);
+/// What the bench holds has been copied: it is no longer the space's.
+void deliver(Desk& desk);
+/// Puts back what a bench (a dead thread's; or ours) holds, by its age. false: no memory for its shape.
+bool put_back_held(Desk& desk, Bench& bench);
+
+void pin(Desk& desk, Ref tuple);
+/// Ends the reading of what a bench (ours; or a dead thread's) has pinned.
+void unpin(Desk& desk, Bench& bench);
+
+/// Takes the first tuple off a bench's chain and puts it where it belongs: to chain_space when that was decided, else
+/// back by its age. Locks it if it is not locked. false: no memory for its shape.
+bool put_chained(Desk& desk, Bench& bench);
+/// Frees the copies on a bench's chain that were not decided on.
+void drop_copies(Desk& desk, Bench& bench);
+
+/// Takes the tuple (nobody's, linked nowhere) out of the segment, unless somebody reads it: then that one does so.
+/// In a transaction of the caller's, which ends here.
+void discard(Desk& desk, Ref tuple);
+
+}  // namespace godwit::store

@@ -1,0 +1,121 @@
+#include "tuplespace/store/publish.hh"
+
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/index.hh"
+#include "tuplespace/store/waiters.hh"
+
+namespace godwit::store {
+namespace {
+
+using namespace shared;
+
+// Those who wait for such a tuple.
+struct Takers {
+  std::vector<uint32_t> readers;  // as many as one transaction can answer
+  bool more_readers = false;
+  uint32_t taker = 0;             // who has waited longest to take it; 0: nobody
+  uint64_t ticket = 0;
+};
+
+void consider(Desk& desk, Takers& takers, uint32_t owner, const Bench& bench, TupleView fields) {
+  if (!wants(desk, bench, fields) || desk.is_dead(owner)) return;  // a dead one's wait goes with its slot
+  if (bench.verb == Verb::kIn) {
+    if (!takers.taker || bench.ticket < takers.ticket) takers.taker = owner, takers.ticket = bench.ticket;
+  } else if (takers.readers.size() < kWakes - 1) {
+    takers.readers.push_back(owner);
+  } else {
+    takers.more_readers = true;
+  }
+}
+
+void answer(Desk& desk, Root& root, uint32_t owner, Ref Bench::*as, Ref tuple) {
+  Bench& bench = *desk.bench_of(owner);
+  unlink_waiter(desk, root, bench);
+  desk.set(&(bench.*as), tuple);
+  desk.bench->wakes[desk.bench->wake_count] = owner;
+  compiler_barrier();
+  desk.bench->wake_count++;
+}
+
+// With the lock, without which none of them leaves.
+void tell_answered(Desk& desk) {
+  for (uint32_t i = 0; i < desk.bench->wake_count; ++i)
+    if (Bench* bench = desk.bench_of(desk.bench->wakes[i])) bench->state.fetch_and(~kWaits);
+}
+
+// Answers takers, and links the tuple unless it is taken: one transaction.
+void serve(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, const Takers& takers, bool linked) {
+  Stored& stored = stored_at(desk, tuple);
+  for (uint32_t reader : takers.readers) answer(desk, root, reader, &Bench::pinned, tuple);
+  if (!takers.readers.empty()) desk.set(&stored.pins, (stored.pins | kShared) + static_cast<uint32_t>(takers.readers.size()));
+  bool taken = takers.taker && !takers.more_readers;
+  if (taken) {
+    if (linked) unlink(desk, stripe, tuple);
+    answer(desk, root, takers.taker, &Bench::held, tuple);
+  } else if (!linked) {
+    link(desk, stripe, tuple, shape, fields);
+  }
+}
+
+// Makes the tuple, which is linked nowhere, one of that stripe (locked), to be its newest: a transaction.
+void rehome(Desk& desk, Root& root, uint32_t stripe, Stored& stored) {
+  desk.set(&stored.place, Place{static_cast<uint16_t>(root.number), static_cast<uint8_t>(stripe), stored.place.size_class});
+  desk.set(&stored.age, next_age(root.stripes[stripe]));
+  desk.commit();
+}
+
+}  // namespace
+
+void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields,
+             const std::function<void()>& let_go) {
+  if (root.arrivals_wanted.load(std::memory_order_relaxed)) tell_watchers(root);
+  if (!stripe.waiters && !root.wild_waiters) {
+    link(desk, stripe, tuple, shape, fields);
+    let_go();
+    desk.commit();
+    return;
+  }
+  // Locked before anything changes: nobody may wait for a lock with a change half done.
+  bool all_locked = desk.holds(root.wild_lock);
+  if (!all_locked) desk.lock(root.wild_lock);  // freed with the stripe if we leave by an exception
+  for (bool linked = false, more = true; more; linked = true) {
+    Takers takers;
+    for_each_candidate(desk, root, stripe, fields, [&](uint32_t owner, const Bench& bench) {
+      consider(desk, takers, owner, bench, fields);
+    });
+    serve(desk, root, stripe, tuple, shape, fields, takers, linked);
+    if (!linked) let_go();
+    desk.commit();
+    tell_answered(desk);
+    more = takers.more_readers;
+    if (more) wake_answered(desk);
+  }
+  if (!all_locked) desk.unlock(root.wild_lock);
+}
+
+// Nothing is written: who did not sleep may have left meanwhile, and given its bench back.
+void wake_answered(Desk& desk) {
+  Bench& mine = *desk.bench;
+  for (uint32_t i = 0; i < mine.wake_count; ++i)
+    if (Bench* bench = desk.bench_of(mine.wakes[i])) wake_one(bench->state);
+  compiler_barrier();
+  mine.wake_count = 0;
+}
+
+bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, bool as_newest, bool dropped,
+              const std::function<void()>& let_go) {
+  Stored& stored = stored_at(desk, tuple);
+  if (root.state.load() != RootState::kLive || dropped) {
+    let_go();
+    discard(desk, tuple);
+    return true;
+  }
+  Ref shape = shape_for(desk, stripe, fields);
+  if (!shape) return false;
+  if (as_newest) rehome(desk, root, static_cast<uint32_t>(&stripe - root.stripes), stored);
+  publish(desk, root, stripe, tuple, shape, fields, let_go);
+  return true;
+}
+
+}  // namespace godwit::store

@@ -1,0 +1,73 @@
+#include "tuplespace/store/root.hh"
+
+#include <x86intrin.h>
+
+#include <algorithm>
+
+#include "tuplespace/match.hh"
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/shared/recovery.hh"
+
+namespace godwit::store {
+namespace {
+
+using shared::compiler_barrier;
+
+constexpr uint64_t kStripeSeed = 0x5851F42D4C957F2Dull;
+
+uint32_t stripe_of_first(const Root& root, const FieldView& first) {
+  return static_cast<uint32_t>(hash(first, kStripeSeed) >> 40) % root.stripe_count;
+}
+
+}  // namespace
+
+Root& root_of(Desk& desk, uint32_t number) {
+  if (number >= shared::kSpaces || !desk.header().spaces[number]) throw Damaged();
+  return *desk.self.segment.at<Root>(desk.header().spaces[number]);
+}
+
+uint32_t stripe_of(const Root& root, TupleView fields) { return fields.empty() ? 0 : stripe_of_first(root, fields[0]); }
+
+uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
+  uint32_t only = kStripes;
+  for (TemplateView wanted : any_of) {
+    if (!wanted.empty() && wanted[0].kind != PatternView::kActual) return kStripes;
+    if (wanted.size() != any_of[0].size() && (wanted.empty() || any_of[0].empty())) return kStripes;
+    if (!wanted.empty() && !equal(wanted[0].actual, any_of[0][0].actual)) return kStripes;
+    only = wanted.empty() ? 0 : stripe_of_first(root, wanted[0].actual);
+  }
+  return only;
+}
+
+Locked::Locked(Desk& desk, Root& root, uint32_t stripe, uint32_t place)
+    : desk_(desk), root_(root), first_(stripe == kStripes ? 0 : stripe),
+      end_(stripe == kStripes ? root.stripe_count : stripe + 1), place_(place) {
+  *static_cast<volatile uint32_t*>(&desk.bench->spaces_in_hand[place]) = root.number + 1;
+  compiler_barrier();
+  for (uint32_t i = first_; i < end_; ++i) desk.lock(root.stripes[i].lock);
+  if (stripe == kStripes) desk.lock(root.wild_lock);
+}
+
+Locked::~Locked() {
+  if (desk_.slot().undo_count) shared::roll_back(desk_.self.segment, desk_.slot());
+  if (desk_.holds(root_.wild_lock)) desk_.unlock(root_.wild_lock);
+  for (uint32_t i = end_; i-- > first_;) desk_.unlock(root_.stripes[i].lock);
+  compiler_barrier();
+  *static_cast<volatile uint32_t*>(&desk_.bench->spaces_in_hand[place_]) = 0;
+}
+
+uint64_t next_age(Stripe& stripe) { return stripe.last_age = std::max<uint64_t>(__rdtsc(), stripe.last_age + 1); }
+
+void tell_watchers(Root& root) {
+  if (!root.arrivals_wanted.exchange(0)) return;
+  root.arrivals.fetch_add(1);
+  shared::wake_all(root.arrivals);
+}
+
+void made_room(Root& root) {
+  if (!root.room_wanted.load(std::memory_order_relaxed) || !root.room_wanted.exchange(0)) return;
+  root.room.fetch_add(1);
+  shared::wake_all(root.room);
+}
+
+}  // namespace godwit::store
