@@ -6,13 +6,15 @@
 #include "tuplespace/command/command.hh"
 #include "tuplespace/node/commands.hh"
 #include "tuplespace/node/node.hh"
+#include "tuplespace/node/spawn.hh"
+#include "tuplespace/space/commands.hh"
 #include "tuplespace/streams/service.hh"
-#include "tuplespace/streams/space_commands.hh"
 #include "tuplespace/streams/spaces.hh"
 #include "wrapper/commands.hh"
 
 int main(int argc, char** argv) {
   using namespace godwit;
+  this_is_godwit();
   static constexpr std::array<RegisterRoom, 5> kServices = {register_streams, register_spaces, register_wrapper,
                                                             register_bridge, register_migrate};
   const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), migrate_commands(),

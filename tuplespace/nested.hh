@@ -9,7 +9,4 @@ namespace godwit {
 /// A damaged encoding has no fields.
 std::vector<FieldView> nested_fields(const FieldView& tuple);
 
-/// The field as a value.
-Field copy(const FieldView& view);
-
 }  // namespace godwit

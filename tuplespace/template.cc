@@ -20,6 +20,19 @@ PatternView PatternView::of(const Pattern& pattern) {
   return view;
 }
 
+Template to_template(TemplateView wanted) {
+  Template copy;
+  for (const PatternView& pattern : wanted) {
+    switch (pattern.kind) {
+      case PatternView::kAny: copy.add(AnyFormal{}); break;
+      case PatternView::kFormal: copy.add(Formal{static_cast<Type>(pattern.type)}); break;
+      case PatternView::kActual: copy.add(to_field(pattern.actual)); break;
+      case PatternView::kConstraint: copy.add(*pattern.constraint); break;
+    }
+  }
+  return copy;
+}
+
 TemplateViews::TemplateViews(std::span<const Template> templates) {
   size_t fields = 0;
   for (const Template& one : templates) fields += one.arity();

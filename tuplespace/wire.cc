@@ -16,7 +16,8 @@ class Surveyor : public msgpack::null_visitor {
   bool end_array() { return --depth_, true; }
   bool end_map() { return --depth_, true; }
   void parse_error(size_t, size_t) {}
-  void insufficient_bytes(size_t, size_t) {}
+  void insufficient_bytes(size_t, size_t) { cut_off_ = true; }
+  bool cut_off() const { return cut_off_; }
 
  private:
   bool deeper() { return ++depth_ <= kMaxNesting; }
@@ -27,8 +28,8 @@ class Surveyor : public msgpack::null_visitor {
   }
   uint64_t budget_;
   size_t depth_ = 0;
+  bool cut_off_ = false;
 };
-
 
 // msgpack wants a stream with write(); std::string has append().
 struct Appender {
@@ -39,6 +40,19 @@ struct Appender {
 msgpack::packer<Appender> to(Appender& appender) { return msgpack::packer<Appender>(appender); }
 
 }  // namespace
+
+Result<std::optional<size_t>> first_object(std::string_view bytes) {
+  Surveyor surveyor(~size_t{0});
+  size_t length = 0;
+  if (bytes.empty()) return std::optional<size_t>();
+  try {
+    if (msgpack::parse(bytes.data(), bytes.size(), length, surveyor)) return std::optional(length);
+  } catch (const std::exception&) {
+    return make_error(std::errc::bad_message, "malformed msgpack");
+  }
+  if (surveyor.cut_off()) return std::optional<size_t>();
+  return make_error(std::errc::bad_message, "malformed msgpack");
+}
 
 Result<msgpack::object_handle> unpack(std::string_view bytes) {
   const auto bad = [] { return make_error(std::errc::bad_message, "malformed msgpack"); };

@@ -24,6 +24,8 @@ inline constexpr size_t kMaxNesting = 80;  // of anything that comes from outsid
 
 /// Exactly one object, with nothing behind it. Errors: bad_message.
 Result<msgpack::object_handle> unpack(std::string_view bytes);
+/// Bytes of the object that these begin with; nullopt: it goes on behind them. Errors: bad_message.
+Result<std::optional<size_t>> first_object(std::string_view bytes);
 
 /// Bin to be packed as bin; a plain std::string is packed as str.
 struct Bin {

@@ -88,8 +88,47 @@ class Spaces(unittest.TestCase):
         waiting.communicate()
         self.assertEqual(self.godwit("inp", "(?)", "--space", "small")[0], REFUSED)
 
+    def test_collect_moves_and_copies(self):
+        self.gives("spaces", "--create", "other")
+        self.gives("out", '("a", 1)', '("a", 2)', '("b", 3)')
+        self.gives("collect", '("a", ?)', "--to", "other", "--copy", out="2\n")
+        self.gives("collect", '("b", ?)', '("a", 2)', "--to", "other", out="2\n")
+        self.gives("count", "(?, ?)", out="1\n")
+        self.gives("export", "--json", "--space", "other", out="".join(
+            f'[{{"string":"{key}"}},{{"int":"{n}"}}]\n' for key, n in (("a", 1), ("a", 2), ("a", 2), ("b", 3))))
+        self.gives("collect", '("a", ?)', "--to", "net", status=REFUSED)
+        self.gives("collect", '("a", ?)', "--to", "default", status=REFUSED)
+
+    def piped(self, text, *words):
+        done = subprocess.run([GODWIT, "import", *words], env=self.environment, input=text, capture_output=True)
+        return done.returncode, done.stderr.decode()
+
+    def test_what_is_exported_can_be_imported(self):
+        tuples = ['("t", 1, -0.5, nil, true)', r'("t", b"\x00\xff", ("n", ()))', "()", '("x\\n", inf)']
+        for tuple_text in tuples:
+            self.gives("out", tuple_text)
+        for name, form in (("packed", []), ("lines", ["--json"])):
+            self.gives("spaces", "--create", name)
+            exported = subprocess.run([GODWIT, "export", *form], env=self.environment, capture_output=True, check=True).stdout
+            self.assertEqual(self.piped(exported, "--space", name), (DONE, ""))
+            again = subprocess.run([GODWIT, "export", "--space", name, *form], env=self.environment, capture_output=True, check=True)
+            self.assertEqual(again.stdout, exported)
+        self.gives("spaces", "--create", "text")
+        self.assertEqual(self.piped("\n".join(tuples).encode() + b"\n\n", "--space", "text"), (DONE, ""))
+        self.assertEqual(self.godwit("export", "--json", "--space", "text")[1], self.godwit("export", "--json")[1])
+        self.gives("export", '("t", ?, ?)', "--json", out='[{"string":"t"},{"bytes":"AP8="},{"tuple":[{"string":"n"},{"tuple":[]}]}]\n')
+
+    def test_import_says_where_it_stopped(self):
+        for text, where in ((b'("a", 1)\n("a", \n', "line 2"), (b'[{"int":"1"}]\nnonsense\n', "line 2"), (b"\x91\x01\xc1", "tuple 2"),
+                            (b"\x91\x01\x92", "tuple 2")):
+            status, error = self.piped(text)
+            self.assertEqual(status, REFUSED)
+            self.assertRegex(error, rf"^godwit import: {where}: .+; .+\(1 tuples before it were put in\)\n$")
+        self.assertEqual(self.piped(b""), (DONE, ""))
+
     def test_wrong_words_are_refused_with_one_line(self):
         for status, *words in ((USAGE, "out"), (USAGE, "out", "(?int)"), (USAGE, "in", "(1"), (USAGE, "spaces", "--capacity", "1"),
+                               (USAGE, "collect", "(1)"), (USAGE, "import", "(1)"), (USAGE, "export", "(1"),
                                (REFUSED, "out", "(1)", "--space", "absent"), (REFUSED, "in", "(?)", "--space", "net"),
                                (REFUSED, "spaces", "--create", "a b"), (REFUSED, "spaces", "--drop", "absent")):
             got, out, error = self.godwit(*words)

@@ -14,7 +14,7 @@ namespace godwit::testing {
 /// Drops every space and expects that no memory is left in use by spaces but the roots and this thread's bench.
 inline void expect_all_memory_back(store::Desk& desk) {
   using namespace shared;
-  for (const store::SpaceFacts& space : store::list_spaces(desk)) {
+  for (const SpaceFacts& space : store::list_spaces(desk)) {
     EXPECT_FALSE(space.damaged) << space.name;
     EXPECT_TRUE(store::drop_space(desk, space.name).has_value());
   }

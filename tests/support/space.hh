@@ -38,10 +38,10 @@ inline void out(Store& space, std::string_view text) {
   EXPECT_TRUE(done.has_value()) << text << ": " << done.error().message();
 }
 
-using Operation = Result<bool> (Store::*)(std::span<const TemplateView>, const store::Wait*, const Store::Receive&);
+using Operation = Result<bool> (Store::*)(std::span<const TemplateView>, const Wait*, const Store::Receive&);
 
 /// What the operation got; nullopt: absent, or it was over.
-inline std::optional<Tuple> get(Store& space, Operation operation, const AnyOf& wanted, const store::Wait* wait = nullptr) {
+inline std::optional<Tuple> get(Store& space, Operation operation, const AnyOf& wanted, const Wait* wait = nullptr) {
   std::optional<Tuple> got;
   auto done = (space.*operation)(wanted.wanted(), wait, [&](TupleView fields) {
     got = to_tuple(fields);
@@ -52,18 +52,18 @@ inline std::optional<Tuple> get(Store& space, Operation operation, const AnyOf& 
   }
   return got;
 }
-inline std::string got(Store& space, Operation operation, std::string_view wanted, const store::Wait* wait = nullptr) {
+inline std::string got(Store& space, Operation operation, std::string_view wanted, const Wait* wait = nullptr) {
   auto tuple = get(space, operation, AnyOf(wanted), wait);
   return tuple ? to_text(*tuple) : "absent";
 }
 inline std::string inp(Store& space, std::string_view wanted) { return got(space, &Store::in, wanted); }
 inline std::string rdp(Store& space, std::string_view wanted) { return got(space, &Store::rd, wanted); }
 inline std::string in(Store& space, std::string_view wanted) {
-  store::Wait wait;
+  Wait wait;
   return got(space, &Store::in, wanted, &wait);
 }
 inline std::string rd(Store& space, std::string_view wanted) {
-  store::Wait wait;
+  Wait wait;
   return got(space, &Store::rd, wanted, &wait);
 }
 inline uint64_t count(Store& space, std::string_view wanted) { return space.count(AnyOf(wanted).wanted()).value(); }

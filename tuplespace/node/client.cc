@@ -21,13 +21,27 @@ struct Finished {
   std::string output;
 };
 
-Result<Finished> run_and_read(const std::vector<std::string>& words) {
+// Our environment, with that home. Made before the fork: in the child nothing may allocate.
+std::vector<std::string> environment_with(const Home& home) {
+  std::vector<std::string> all;
+  for (char** entry = environ; *entry; ++entry)
+    if (!std::string_view(*entry).starts_with("GODWIT_HOME=")) all.push_back(*entry);
+  all.push_back("GODWIT_HOME=" + home.path());
+  return all;
+}
+
+std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (const auto& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+Result<Finished> run_and_read(const std::vector<std::string>& words, const std::vector<std::string>& environment) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return errno_error("making a pipe");
   UniqueFd from(ends[0]), to(ends[1]);
-  std::vector<char*> argv;
-  for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
+  auto argv = pointers_to(words), envp = pointers_to(environment);
   const char* executable = godwit_executable();
   pid_t child = fork();
   if (child < 0) return errno_error("starting the node");
@@ -37,7 +51,7 @@ Result<Finished> run_and_read(const std::vector<std::string>& words) {
     dup2(to.get(), 1);
     dup2(to.get(), 2);
     close_range(3, ~0U, 0);
-    execv(executable, argv.data());
+    execve(executable, argv.data(), envp.data());
     _exit(127);
   }
   to.reset();
@@ -64,7 +78,7 @@ Result<void> ensure_node(const Home& home) {
   auto lock = home.wait_lock("start.lock");
   if (!lock) return lock.error();
   if (home.running_node()) return {};
-  auto started = run_and_read({"godwit", "node"});
+  auto started = run_and_read({"godwit", "node"}, environment_with(home));
   if (!started) return started.error();
   if (WIFEXITED(started->status) && WEXITSTATUS(started->status) == 0) return {};
   if (home.running_node()) return {};  // somebody started it by hand just then

@@ -1,10 +1,12 @@
 #include "tuplespace/node/spawn.hh"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -18,11 +20,27 @@ void default_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+// Of a library: beside it, as in the folder of a build, or where its installation has put it.
+std::string find_executable() {
+  Dl_info library;
+  if (dladdr(reinterpret_cast<void*>(&find_executable), &library) == 0 || !library.dli_fname) return "";
+  std::string folder = library.dli_fname;
+  folder.erase(std::min(folder.rfind('/'), folder.size()));
+  for (const char* place : {"/godwit", "/../bin/godwit", "/../../bin/godwit", "/../../../bin/godwit"})
+    if (access((folder + place).c_str(), X_OK) == 0) return folder + place;
+  return "/usr/bin/godwit";
+}
+
+bool is_godwit = false;
+
 }  // namespace
 
+void this_is_godwit() { is_godwit = true; }
+
 const char* godwit_executable() {
+  static const std::string found = is_godwit ? "/proc/self/exe" : find_executable();
   const char* named = std::getenv("GODWIT_EXECUTABLE");
-  return named && *named ? named : "/proc/self/exe";
+  return named && *named ? named : found.c_str();
 }
 
 void become_daemon(int keep, int log) {

@@ -8,8 +8,11 @@
 
 namespace godwit {
 
-/// The godwit executable: this process's own, or what GODWIT_EXECUTABLE names in processes that are not it.
+/// The godwit executable: what GODWIT_EXECUTABLE names; else this process's own, if it is one; else the one that was built or
+/// installed with the library. Call it before a fork.
 const char* godwit_executable();
+/// Said by godwit's main: this process is one.
+void this_is_godwit();
 
 /// Runs it with these words (the first is argv[0]) as nobody's child, in a session of its
 /// own, with no descriptor but /dev/null as 0, 1 and 2, default signals, and / as its folder. Does not

@@ -261,11 +261,11 @@ std::vector<FieldView> nested_fields(const FieldView& nested) {
 
 Tuple to_tuple(TupleView fields) {
   Tuple tuple;
-  for (const FieldView& field : fields) tuple.add(copy(field));
+  for (const FieldView& field : fields) tuple.add(to_field(field));
   return tuple;
 }
 
-Field copy(const FieldView& view) {
+Field to_field(const FieldView& view) {
   switch (view.type) {
     case Type::kNil: return Nil{};
     case Type::kBool: return view.boolean;

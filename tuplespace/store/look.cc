@@ -84,6 +84,14 @@ void for_each_match(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
   });
 }
 
+// The same with all there are.
+template <class F>
+void for_each_tuple(Desk& desk, Stripe& stripe, F f) {
+  for (Ref list : stripe.shapes)
+    for (Ref shape = list; shape; shape = desk.at<Shape>(shape).next)
+      for (Ref tuple = desk.at<Shape>(shape).oldest; tuple; tuple = stored_at(desk, tuple).newer) f(tuple);
+}
+
 uint64_t count_one(Desk& desk, Stripe& stripe, TemplateView wanted) {
   bool types_say_all = std::all_of(wanted.begin(), wanted.end(), [](const PatternView& want) {
     return want.kind == PatternView::kFormal || want.kind == PatternView::kAny;
@@ -121,8 +129,11 @@ Found find(Desk& desk, std::span<Stripe> stripes, std::span<const TemplateView> 
 
 std::vector<Ref> matches_of(Desk& desk, std::span<Stripe> stripes, std::span<const TemplateView> any_of) {
   std::vector<Ref> all;
-  for (Stripe& stripe : stripes)
-    for (TemplateView wanted : any_of) for_each_match(desk, stripe, wanted, [&](Ref tuple) { all.push_back(tuple); });
+  auto add = [&](Ref tuple) { all.push_back(tuple); };
+  for (Stripe& stripe : stripes) {
+    if (any_of.empty()) for_each_tuple(desk, stripe, add);
+    for (TemplateView wanted : any_of) for_each_match(desk, stripe, wanted, add);
+  }
   std::sort(all.begin(), all.end(), [&](Ref a, Ref b) {
     uint64_t age_a = stored_at(desk, a).age, age_b = stored_at(desk, b).age;
     return age_a != age_b ? age_a < age_b : a < b;

@@ -13,7 +13,7 @@ struct Found {
 };
 Found find(Desk& desk, std::span<Stripe> stripes, std::span<const TemplateView> any_of);
 
-/// All that match any of the templates, each once, oldest first.
+/// All that match any of the templates, or all there are if there are none; each once, oldest first.
 std::vector<Ref> matches_of(Desk& desk, std::span<Stripe> stripes, std::span<const TemplateView> any_of);
 
 /// How many match any of them. Does not look at tuples where their shape says it all.

@@ -4,25 +4,11 @@
 #include <string_view>
 #include <vector>
 
+#include "tuplespace/space_facts.hh"
 #include "tuplespace/store/desk.hh"
 #include "tuplespace/template.hh"
 
 namespace godwit::store {
-
-struct SpaceOptions {
-  uint64_t capacity = 0;         // bytes of memory that its tuples may take; 0: as the segment has
-  bool blocks_when_full = false; // out waits for room instead of failing
-};
-
-struct SpaceFacts {
-  std::string name;
-  uint64_t tuples, bytes, capacity;
-  uint32_t waiters;
-  bool blocks_when_full, damaged;
-};
-
-/// The space that is there without being created.
-inline constexpr std::string_view kDefaultSpace = "default";
 
 /// errors: no_such_file_or_directory.
 Result<Root*> open_space(Desk& desk, std::string_view name);

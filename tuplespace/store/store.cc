@@ -26,9 +26,14 @@ using Clock = std::chrono::steady_clock;
 // A waiter looks for itself that often: so it cannot be forgotten, whoever was killed in whatever moment.
 constexpr milliseconds kTick{500};
 constexpr milliseconds kRoomTick{50};
+constexpr size_t kBalanced = 64;        // steps that the indexes follow a bulk operation at once; the rest comes with later ones
 constexpr uint32_t kCopied = 4096;  // bytes of a tuple that a rd copies under the lock; larger ones are pinned
 
 Error full() { return make_error(std::errc::no_space_on_device, "the space is full; take tuples, or create it with more capacity"); }
+std::optional<Error> too_large(TupleView tuple) {
+  if (tuple.size() <= kMaxArity && encoded_size(tuple) <= kMaxPayload) return std::nullopt;
+  return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
+}
 Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came in time"); }
 Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }
 Error damaged(const Root& root) {
@@ -38,8 +43,9 @@ Error damaged(const Root& root) {
 
 // Sleeps until the word is not `seen`, at most until the deadline or one tick. Waking without reason is fine.
 void sleep_on(std::atomic<uint32_t>& word, uint32_t seen, Deadline deadline, nanoseconds tick) {
-  nanoseconds time = std::min<nanoseconds>(tick, deadline == kForever ? tick : deadline - Clock::now());
-  if (time.count() <= 0) return;
+  Deadline now = Clock::now();
+  if (deadline <= now) return;
+  nanoseconds time = std::min<nanoseconds>(tick, deadline - now);
   timespec t{time.count() / 1'000'000'000, time.count() % 1'000'000'000};
   syscall(SYS_futex, &word, FUTEX_WAIT, seen, &t, nullptr, 0);
 }
@@ -105,6 +111,30 @@ bool show_pinned(Desk& desk, const Store::Receive& receive) {
   return receive(fields_of(stored_at(desk, desk.bench->pinned)).view());
 }
 
+// Copies that were not decided on.
+void drop_chain(Desk& desk) {
+  while (Ref tuple = desk.bench->chain) {
+    desk.set(&desk.bench->chain, stored_at(desk, tuple).newer);
+    discard(desk, tuple);
+  }
+}
+
+// The tuple in the first hand, which is in no space, becomes the first of the chain.
+void chain_in_hand(Desk& desk) {
+  Bench& bench = *desk.bench;
+  Ref ref = bench.in_hand[kFirstHand];
+  stored_at(desk, ref).newer = bench.chain;
+  put_down(desk, kFirstHand);
+  desk.set(&bench.chain, ref);
+  desk.commit();
+}
+
+// Lets the indexes of stripes follow what has come or gone.
+void settle(Desk& desk, const Locked& locked, size_t tuples) {
+  for (size_t i = 0; i < std::min(tuples, kBalanced); ++i)
+    for (Stripe& stripe : locked.stripes()) balance(desk, stripe);
+}
+
 // A new tuple in the first hand, in no space yet. False: the segment is full.
 bool write_tuple(Desk& desk, const Root& root, uint32_t stripe, TupleView tuple, uint64_t length) {
   uint64_t bytes = sizeof(Stored) + length;
@@ -160,9 +190,8 @@ std::optional<Error> Store::closed() const {
 }
 
 Result<void> Store::out(TupleView tuple, const Wait* wait) {
+  if (auto no = too_large(tuple)) return *no;
   uint64_t length = encoded_size(tuple);
-  if (length > kMaxPayload || tuple.size() > kMaxArity)
-    return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
   return work<void>([&](Desk& desk) -> Result<void> {
     uint32_t stripe = stripe_of(*root_, tuple);
     for (;;) {
@@ -278,6 +307,34 @@ Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
   });
 }
 
+Result<void> Store::out_all(std::span<const Tuple> tuples) {
+  for (const Tuple& tuple : tuples)
+    if (auto no = too_large(views_of(tuple))) return *no;
+  return work<void>([&](Desk& desk) -> Result<void> {
+    begin_chain(desk, true);
+    std::vector<Ref> written;
+    bool done = write_chain(desk, tuples, &written);
+    Locked locked(desk, *root_, kStripes);
+    std::optional<Error> no = closed();
+    if (!no && (!done || !has_room_for(desk, written))) no = full();
+    if (no) return drop_chain(desk), *no;
+    finish_chain(desk);
+    settle(desk, locked, tuples.size());
+    return {};
+  });
+}
+
+// New tuples, which are in no space yet, on the chain in that order.
+bool Store::write_chain(Desk& desk, std::span<const Tuple> tuples, std::vector<Ref>* written) {
+  for (size_t i = tuples.size(); i-- > 0;) {
+    auto fields = views_of(tuples[i]);
+    if (!write_tuple(desk, *root_, stripe_of(*root_, fields), fields, encoded_size(fields))) return false;
+    written->push_back(desk.bench->in_hand[kFirstHand]);
+    chain_in_hand(desk);
+  }
+  return true;
+}
+
 Result<uint64_t> Store::collect(Store& to, std::span<const TemplateView> any_of) { return gather(to, any_of, false); }
 Result<uint64_t> Store::copy_collect(Store& to, std::span<const TemplateView> any_of) { return gather(to, any_of, true); }
 
@@ -289,16 +346,11 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
     if (auto no = closed()) return *no;
     if (auto no = to.closed()) return *no;
     std::vector<Ref> all = matches_of(desk, (forth ? first : second).stripes(), any_of);
-    if (!to.has_room_for(desk, all) || !chain(desk, to, all, copies)) return full();
-    desk.set(&desk.bench->chain_decided, 1u);
-    desk.commit();
-    while (desk.bench->chain) put_chained(desk, *desk.bench);
-    desk.bench->chain_decided = 0;
-    for (size_t i = 0; i < all.size(); ++i) {
-      for (Stripe& stripe : first.stripes()) balance(desk, stripe);
-      for (Stripe& stripe : second.stripes()) balance(desk, stripe);
-      if (i > 64) break;
-    }
+    to.begin_chain(desk, copies);
+    if (!to.has_room_for(desk, all) || !chain(desk, all, copies)) return full();
+    to.finish_chain(desk);
+    settle(desk, first, all.size());
+    settle(desk, second, all.size());
     return all.size();
   });
 }
@@ -314,12 +366,25 @@ bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
   return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
 }
 
-// Takes the tuples or copies of them onto the bench's chain, the oldest to be the first of it. False: no room, and nothing has changed.
-bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies) {
+// Tuples that are chained from now on come here.
+void Store::begin_chain(Desk& desk, bool copies) const {
   Bench& bench = *desk.bench;
-  bench.chain_space = to.root_->number;
+  bench.chain_space = root_->number;
   bench.chain_copies = copies;
-  bench.chain_generation = to.root_->generation;
+  bench.chain_generation = generation_;
+}
+
+// From the decision on they are all here, whoever sees to it.
+void Store::finish_chain(Desk& desk) {
+  desk.set(&desk.bench->chain_decided, 1u);
+  desk.commit();
+  while (desk.bench->chain) put_chained(desk, *desk.bench);
+  desk.bench->chain_decided = 0;
+}
+
+// Takes the tuples or copies of them onto the bench's chain, the oldest to be the first of it. False: no room, and nothing has changed.
+bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
+  Bench& bench = *desk.bench;
   for (Ref ref : std::views::reverse(tuples)) {
     Stored& stored = stored_at(desk, ref);
     if (copies) {
@@ -332,27 +397,34 @@ bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool co
       Stored& copy = desk.at<Stored>(ref);
       std::memcpy(static_cast<void*>(&copy), &stored, bytes);
       copy.pins = 0;
-      copy.newer = bench.chain;
-      put_down(desk, kFirstHand);
+      chain_in_hand(desk);
     } else {
       unlink(desk, root_->stripes[stored.place.stripe], ref);
       desk.set(&stored.newer, bench.chain);
+      desk.set(&bench.chain, ref);
+      desk.commit();
     }
-    desk.set(&bench.chain, ref);
-    desk.commit();
   }
   return true;
 }
 
-void Store::for_each(std::span<const TemplateView> any_of, const Visit& visit) {
-  auto done = work<void>([&](Desk& desk) -> Result<void> {
+Result<std::vector<Tuple>> Store::all(std::span<const TemplateView> any_of) {
+  std::vector<Tuple> tuples;
+  auto shown = show_all(any_of, [&](TupleView tuple) { return tuples.push_back(to_tuple(tuple)), true; });
+  if (!shown) return shown.error();
+  return tuples;
+}
+
+void Store::for_each(std::span<const TemplateView> any_of, const Visit& visit) { (void)show_all(any_of, visit); }
+
+Result<void> Store::show_all(std::span<const TemplateView> any_of, const Visit& visit) {
+  return work<void>([&](Desk& desk) -> Result<void> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
     for (Ref ref : matches_of(desk, locked.stripes(), any_of))
       if (!visit(fields_of(stored_at(desk, ref)).view())) break;
     return {};
   });
-  (void)done;
 }
 
 uint32_t Store::subscribe(std::span<const TemplateView>) {

@@ -4,19 +4,12 @@
 // source  Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
 #pragma once
 #include <functional>
-#include <stop_token>
 
 #include "tuplespace/source.hh"
 #include "tuplespace/store/encoding.hh"
 #include "tuplespace/store/spaces_table.hh"
 
 namespace godwit::store {
-
-/// How long an operation may wait.
-struct Wait {
-  Deadline deadline = kForever;
-  std::stop_token stop;
-};
 
 class Store final : public TupleSource {
  public:
@@ -28,6 +21,10 @@ class Store final : public TupleSource {
   /// errors  no_space_on_device: the space or the segment is full; message_size: the tuple is too large;
   ///         timed_out; operation_canceled; identifier_removed: the space was dropped; and what Desk::of says.
   Result<void> out(TupleView tuple, const Wait* wait = nullptr);
+
+  /// Puts several in: for everybody else at one moment, in that order. Who is killed in it has put in all or none.
+  /// errors  as out's without a wait; nothing has changed then.
+  Result<void> out_all(std::span<const Tuple> tuples);
 
   /// Takes a tuple that matches any of the templates, the oldest there is, or the first that comes.
   ///
@@ -43,6 +40,9 @@ class Store final : public TupleSource {
 
   /// How many match any of them, at one moment.
   Result<uint64_t> count(std::span<const TemplateView> any_of);
+
+  /// All that match any of the templates, or all there are if there are none, at one moment, oldest first.
+  Result<std::vector<Tuple>> all(std::span<const TemplateView> any_of);
 
   /// Moves (or copies) all that match to the end of another space, oldest first: for everybody else at one moment.
   /// Who is killed in it has moved all or none, once his thread is reaped. returns how many.
@@ -67,10 +67,14 @@ class Store final : public TupleSource {
   enum class Seen { kNone, kHeld, kPinned, kCopied };
   Result<Seen> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t ticket,
                     std::string* copied);
+  Result<void> show_all(std::span<const TemplateView> any_of, const Visit& visit);
   bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
+  void begin_chain(Desk& desk, bool copies) const;
+  bool write_chain(Desk& desk, std::span<const Tuple> tuples, std::vector<Ref>* written);
+  void finish_chain(Desk& desk);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
-  bool chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies);
+  bool chain(Desk& desk, const std::vector<Ref>& tuples, bool copies);
 
   shared::Segment segment_;
   Root* root_;

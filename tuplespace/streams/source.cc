@@ -39,7 +39,7 @@ std::string address_text(const shared::Address& address) {
 
 // Whether one of the templates matches tuples that begin like this. Spares us the bytes of all other streams.
 bool may_match(std::span<const TemplateView> wanted, TupleView begin) {
-  return std::any_of(wanted.begin(), wanted.end(), [&](TemplateView one) {
+  return wanted.empty() || std::any_of(wanted.begin(), wanted.end(), [&](TemplateView one) {
     return one.size() == kArity && match(one.first(begin.size()), begin);
   });
 }

@@ -66,7 +66,7 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
   bool read(const msgpack::object& params, const Reply& reply, std::vector<Template>* wanted) {
     Fields fields(params);
     std::string space = fields.get_or<std::string>("space", "");
-    if (space != kNetSpace) return reply.fail(unknown_space(space)), false;
+    if (space != kNetSpace) return reply.fail(make_error(std::errc::no_such_file_or_directory, "no space named '" + space + "' is served here; socket traffic is " + std::string(kNetSpace))), false;
     const msgpack::object* packed = fields.find("templates");
     auto templates = packed ? unpack_templates(*packed)
                             : make_error(std::errc::bad_message, "a request for tuples needs `templates`");
@@ -148,7 +148,7 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
     std::vector<Template> wanted;
     if (!read(params, reply, &wanted)) return;
     auto time = time_of(params);
-    Packed question = pack_map("space", kNetSpace, "templates", Raw{pack_templates(wanted)}, "verb", verb,
+    Packed question = pack_map("space", kNetSpace, "templates", Raw{pack_templates(TemplateViews(wanted))}, "verb", verb,
                                "milliseconds", static_cast<uint32_t>(time.count()));
     std::vector<std::string> all = hosts(Fields(params).get_or<bool>("others", false));
     if (verb == "count") return gather_count(all, question, reply);
@@ -197,16 +197,10 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
 
 }  // namespace
 
-Error unknown_space(std::string_view name) {
-  return make_error(std::errc::no_such_file_or_directory,
-                    "no space named " + (name.empty() ? "''" : std::string(name)) +
-                        "; socket traffic is --space " + std::string(kNetSpace));
-}
-
-Packed pack_templates(const std::vector<Template>& wanted) {
+Packed pack_templates(std::span<const TemplateView> wanted) {
   Packer packer;
   packer.array(wanted.size());
-  for (const Template& one : wanted) packer.add(Raw{encode(one)});
+  for (TemplateView one : wanted) packer.add(Raw{encode(to_template(one))});
   return packer.take();
 }
 

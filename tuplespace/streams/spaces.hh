@@ -19,10 +19,8 @@ class Node;
 
 /// The space of socket traffic.
 inline constexpr std::string_view kNetSpace = "net";
-/// A space that is not there, with what to do.
-Error unknown_space(std::string_view name);
 
-Packed pack_templates(const std::vector<Template>& wanted);
+Packed pack_templates(std::span<const TemplateView> wanted);
 Result<std::vector<Template>> unpack_templates(const msgpack::object& packed);
 /// nil is nullopt.
 Result<std::optional<Tuple>> unpack_found(const msgpack::object& packed);

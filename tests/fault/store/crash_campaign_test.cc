@@ -90,10 +90,10 @@ class Worker {
     }
   }
 
-  store::Wait soon() { return {std::chrono::steady_clock::now() + std::chrono::microseconds(random_() % 50), {}}; }
+  Wait soon() { return {std::chrono::steady_clock::now() + std::chrono::microseconds(random_() % 50), {}}; }
 
   bool look(Store& space, Operation operation, const Template& wanted, bool waits) {
-    store::Wait wait = soon();
+    Wait wait = soon();
     int64_t token = -1;
     auto done = (space.*operation)(AnyOf({wanted}).wanted(), waits ? &wait : nullptr, [&](TupleView fields) {
       expect(is_token(fields, &token));
@@ -223,7 +223,7 @@ TEST(CrashCampaign, TokensAreConservedAndNobodyWaitsInVain) {
       EXPECT_TRUE(there == 1 || (there == 0 && astray)) << "token " << token << " is there " << there << " times";
       if (there == 0) out(spaces[0], Tuple{"token", token, Bytes{payload_of(token, 100)}});
     }
-    for (const store::SpaceFacts& space : store::list_spaces(desk)) EXPECT_EQ(space.waiters, 0u);
+    for (const SpaceFacts& space : store::list_spaces(desk)) EXPECT_EQ(space.waiters, 0u);
   }
   uint32_t kills = 0, busy = 0;
   for (uint32_t act = 0; act < kActs; ++act) {

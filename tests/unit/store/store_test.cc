@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 class StoreTest : public ::testing::Test {
  protected:
   TestSegment test{256ull << 20};
-  Store space = Store::open(test.segment(), store::kDefaultSpace).value();
+  Store space = Store::open(test.segment(), kDefaultSpace).value();
 
   store::Desk& desk() { return **store::Desk::of(test.segment()); }
   void until_waiting(uint32_t waiters) {
@@ -99,7 +99,7 @@ TEST_F(StoreTest, LargeTuplesComeBackWhole) {
 
 TEST_F(StoreTest, AFullSegmentIsAnErrorAndHarmsNobody) {
   TestSegment little(32ull << 20);
-  Store space = Store::open(little.segment(), store::kDefaultSpace).value();
+  Store space = Store::open(little.segment(), kDefaultSpace).value();
   std::string payload(1 << 20, 'x');
   int done = 0;
   while (put(space, Tuple{"big", done, payload}).has_value()) ++done;
@@ -148,14 +148,14 @@ TEST_F(StoreTest, AllBlockedRdsAreServedAndThenTheInThatWaitedLongest) {
 }
 
 TEST_F(StoreTest, AWaitIsOverAtItsDeadlineOrWhenStopped) {
-  store::Wait soon{std::chrono::steady_clock::now() + 20ms, {}};
+  Wait soon{std::chrono::steady_clock::now() + 20ms, {}};
   EXPECT_EQ(got(space, &Store::in, "(\"never\")", &soon), "absent");
   std::stop_source stop;
   std::thread stopper([&] {
     until_waiting(1);
     stop.request_stop();
   });
-  store::Wait wait{kForever, stop.get_token()};
+  Wait wait{kForever, stop.get_token()};
   auto done = space.in(AnyOf("(?, \"never\")").wanted(), &wait, [](TupleView) { return true; });
   stopper.join();
   ASSERT_FALSE(done.has_value());
@@ -180,7 +180,7 @@ TEST_F(StoreTest, SpacesAreCreatedListedAndDropped) {
   EXPECT_EQ(inp(space, "(1)"), "absent");
   EXPECT_EQ(store::list_spaces(desk()).size(), 2u);
   std::thread waiter([&] {
-    store::Wait wait;
+    Wait wait;
     auto done = other.in(AnyOf("(2)").wanted(), &wait, [](TupleView) { return true; });
     EXPECT_EQ(done.error().code, std::errc::identifier_removed);
   });
@@ -201,10 +201,10 @@ TEST_F(StoreTest, ACapacityRefusesOrBlocksAsTheSpaceWasMade) {
   auto blocking = Store::create(test.segment(), "blocking", {4096, true}).value();
   for (int i = 0; i < done; ++i) out(blocking, Tuple{i, std::string(500, 'x')});
   Tuple last{done, std::string(500, 'x')};
-  store::Wait soon{std::chrono::steady_clock::now() + 20ms, {}};
+  Wait soon{std::chrono::steady_clock::now() + 20ms, {}};
   EXPECT_EQ(blocking.out(views_of(last), &soon).error().code, std::errc::timed_out);
   std::thread writer([&] {
-    store::Wait wait;
+    Wait wait;
     EXPECT_TRUE(blocking.out(views_of(last), &wait).has_value());
   });
   EXPECT_EQ(inp(blocking, "(0, ?)").substr(0, 3), "(0,");
@@ -231,7 +231,7 @@ TEST_F(StoreTest, AWaitForAnyOfTwoFirstFieldsIsAnsweredByEither) {
     std::atomic<bool> answered = false;
     std::thread taker([&] {
       AnyOf any_of({Template{"a", Formal{Type::kInt}}, Template{"b", Formal{Type::kInt}}});
-      store::Wait wait;
+      Wait wait;
       answered = get(single, &Store::in, any_of, &wait).has_value();
     });
     while (store::list_spaces(desk())[1].waiters != 1) std::this_thread::yield();

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -29,6 +30,17 @@ inline Error errno_error(std::string what) {
 inline Error make_error(std::errc code, std::string what) {
   return Error{std::make_error_code(code), std::move(what)};
 }
+
+/// An Error thrown, where the public interface throws (space.hh).
+class Failure : public std::runtime_error {
+ public:
+  explicit Failure(Error error) : std::runtime_error(error.message()), error_(std::move(error)) {}
+  const std::error_code& code() const { return error_.code; }
+  const Error& error() const { return error_; }
+
+ private:
+  Error error_;
+};
 
 template <class T>
 class [[nodiscard]] Result {

@@ -1,52 +1,233 @@
-// A space, as a C++ program uses it.
+// A space, as a C++ program uses it: Linda's operations.
 //
-// So far there is one, "net": the socket traffic of the programs in the community (docs/spaces.md). It is read
-// with rd, rdp and count.
+//   godwit::Space space("bag");
+//   space.out("task", 42, 3.5);
+//   auto [n, x] = space.in("task", formal<int>, formal<double>);       // waits for one
+//   if (auto task = space.inp("task", formal<int>, any)) ...           // std::optional of what was asked for
+//   auto late = space.in(5s, "task", formal<int>, any);                // std::optional: nobody put one in time
+//
+// formal.hh says what fields and templates are made of. Where the shape is known at run time only, the same operations take
+// and give a Tuple and a Template, or several Templates any of which will do.
+//
+// The spaces are those of this user on this host; each is there until it is dropped or the host restarts. The space "net" is the
+// socket traffic of the programs in the community: it is read with rd, rdp and count (docs/spaces.md).
+//
+// threads  a Space may be used by any number at once; copies are the same space. A child of fork may use its parent's, but opens
+//          its own for asynchronous requests.
+// killed   a process may be killed at any instruction: what it took and had not yet been given is back in the space, and its waits are
+//          gone.
+// errors   thrown as Failure (result.hh), whose text says what to do; nothing was changed then. Its code is
+//            no_such_file_or_directory      there is no such space
+//            no_space_on_device             the space or the segment is full
+//            message_size                   over a gigabyte or 4096 fields
+//            illegal_byte_sequence          a string is not UTF-8; bytes are Bytes
+//            identifier_removed             the space was dropped; open it anew
+//            EUCLEAN                        the space is damaged and closed
+//            too_many_files_open_in_system  as many threads as can do use spaces already
+//            operation_not_permitted        "net" is changed by mediators only
+// source   Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
 #pragma once
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "tuplespace/result.hh"
-#include "tuplespace/source.hh"
+#include "tuplespace/formal.hh"
+#include "tuplespace/space_facts.hh"
+#include "tuplespace/wait.hh"
 
 namespace godwit {
 
-class Home;
+class Backend;
+template <class T>
+class Pending;
+class Request;
+class Requests;
 
 class Space {
  public:
-  /// Opens a space of the host that `home` is. The Space must not outlive `home`, and belongs to the calling thread.
-  /// errors  no_such_file_or_directory: no such space.
-  static Result<Space> open(const Home& home, std::string_view name);
-  Space(Space&&) noexcept;
-  Space& operator=(Space&&) noexcept;
-  ~Space();
+  /// Opens a space. home: of which host; empty: GODWIT_HOME or its default. Starts the host's node if none runs.
+  explicit Space(std::string_view name = kDefaultSpace, const std::string& home = "");
+  /// Makes it first. errors  also file_exists.
+  static Space create(std::string_view name, const SpaceOptions& options = {}, const std::string& home = "");
+  /// Its tuples are gone, and who waits there gets identifier_removed.
+  static void drop(std::string_view name, const std::string& home = "");
+  static std::vector<SpaceFacts> list(const std::string& home = "");
 
-  /// Reads one tuple that matches, waiting until one exists; it stays where it is. Several templates: any of them.
-  ///
-  /// returns  the oldest tuple of this host that matches, else one of another host.
-  /// errors   timed_out.
-  [[nodiscard]] Result<Tuple> rd(std::span<const Template> wanted, Deadline deadline = kForever);
-  [[nodiscard]] Result<Tuple> rd(const Template& wanted, Deadline deadline = kForever) { return rd({&wanted, 1}, deadline); }
+  /// Puts a tuple in, where it is when this returns. Of a full space that was made to block, waits for room.
+  template <Actual... F>
+  void out(const F&... fields) {
+    put(std::array<FieldView, sizeof...(F)>{typed::view(fields)...}, Wait());
+  }
+  void out(const Tuple& tuple) { put(views_of(tuple), Wait()); }
+  /// The same within a time. returns false: there was no room until then, or a stop was requested.
+  template <Actual... F>
+  bool out(const Wait& wait, const F&... fields) {
+    return put(std::array<FieldView, sizeof...(F)>{typed::view(fields)...}, wait);
+  }
+  bool out(const Wait& wait, const Tuple& tuple) { return put(views_of(tuple), wait); }
 
-  /// The same without waiting. returns nullopt if no host has one.
-  [[nodiscard]] Result<std::optional<Tuple>> rdp(std::span<const Template> wanted);
-  [[nodiscard]] Result<std::optional<Tuple>> rdp(const Template& wanted) { return rdp({&wanted, 1}); }
+  /// Takes the oldest tuple that matches, waiting until there is one; of those who wait the longest waiting is served.
+  template <Asks... P>
+  Bound<P...> in(const P&... wanted) {
+    return *typed_get<P...>(&Space::take, &kWithoutEnd, wanted...);
+  }
+  Tuple in(const Template& wanted) { return in(std::span(&wanted, 1)); }
+  Tuple in(std::span<const Template> any_of) { return *dynamic_get(&Space::take, &kWithoutEnd, any_of); }
+  /// The same within a time. returns nullopt: none came until then, or a stop was requested.
+  template <Asks... P>
+  std::optional<Bound<P...>> in(const Wait& wait, const P&... wanted) {
+    return typed_get<P...>(&Space::take, &wait, wanted...);
+  }
+  std::optional<Tuple> in(const Wait& wait, const Template& wanted) { return in(wait, std::span(&wanted, 1)); }
+  std::optional<Tuple> in(const Wait& wait, std::span<const Template> any_of) { return dynamic_get(&Space::take, &wait, any_of); }
+  /// The same at once. returns nullopt: there was a moment during the call at which none was there.
+  template <Asks... P>
+  std::optional<Bound<P...>> inp(const P&... wanted) {
+    return typed_get<P...>(&Space::take, nullptr, wanted...);
+  }
+  std::optional<Tuple> inp(const Template& wanted) { return inp(std::span(&wanted, 1)); }
+  std::optional<Tuple> inp(std::span<const Template> any_of) { return dynamic_get(&Space::take, nullptr, any_of); }
 
-  /// How many tuples of all hosts match, each counted once.
-  [[nodiscard]] Result<uint64_t> count(std::span<const Template> wanted);
-  [[nodiscard]] Result<uint64_t> count(const Template& wanted) { return count({&wanted, 1}); }
+  /// As in and inp; the tuple stays. A tuple that comes is shown to all who wait in rd before an in takes it.
+  template <Asks... P>
+  Bound<P...> rd(const P&... wanted) {
+    return *typed_get<P...>(&Space::look, &kWithoutEnd, wanted...);
+  }
+  Tuple rd(const Template& wanted) { return rd(std::span(&wanted, 1)); }
+  Tuple rd(std::span<const Template> any_of) { return *dynamic_get(&Space::look, &kWithoutEnd, any_of); }
+  template <Asks... P>
+  std::optional<Bound<P...>> rd(const Wait& wait, const P&... wanted) {
+    return typed_get<P...>(&Space::look, &wait, wanted...);
+  }
+  std::optional<Tuple> rd(const Wait& wait, const Template& wanted) { return rd(wait, std::span(&wanted, 1)); }
+  std::optional<Tuple> rd(const Wait& wait, std::span<const Template> any_of) { return dynamic_get(&Space::look, &wait, any_of); }
+  template <Asks... P>
+  std::optional<Bound<P...>> rdp(const P&... wanted) {
+    return typed_get<P...>(&Space::look, nullptr, wanted...);
+  }
+  std::optional<Tuple> rdp(const Template& wanted) { return rdp(std::span(&wanted, 1)); }
+  std::optional<Tuple> rdp(std::span<const Template> any_of) { return dynamic_get(&Space::look, nullptr, any_of); }
 
-  /// Hosts that did not answer in the last call; their tuples were left out.
-  const std::vector<std::string>& silent() const;
+  /// How many match, at one moment; of several templates, each tuple once.
+  template <Asks... P>
+  uint64_t count(const P&... wanted) {
+    return number_of(TemplateView(patterns(wanted...)));
+  }
+  uint64_t count(const Template& wanted) { return count(std::span(&wanted, 1)); }
+  uint64_t count(std::span<const Template> any_of) { return number_of(TemplateViews(any_of)); }
+
+  /// Moves all that match to the end of another space, oldest first: for everybody else at one moment. returns how many.
+  template <Asks... P>
+  uint64_t collect(Space& to, const P&... wanted) {
+    return gather(to, TemplateView(patterns(wanted...)), false);
+  }
+  uint64_t collect(Space& to, const Template& wanted) { return gather(to, TemplateViews(wanted), false); }
+  /// Copies them.
+  template <Asks... P>
+  uint64_t copy_collect(Space& to, const P&... wanted) {
+    return gather(to, TemplateView(patterns(wanted...)), true);
+  }
+  uint64_t copy_collect(Space& to, const Template& wanted) { return gather(to, TemplateViews(wanted), true); }
+
+  /// Begins an in (or rd) and returns at once; the tuple, once there, is the Pending's. Requests are served in the order in
+  /// which they were made. One thread of the library waits for all of a Space's.
+  template <Asks... P>
+  [[nodiscard]] Pending<Bound<P...>> in_async(const P&... wanted);
+  template <Asks... P>
+  [[nodiscard]] Pending<Bound<P...>> rd_async(const P&... wanted);
+
+  /// Of "net": hosts that did not answer in the last rd, rdp or count; their tuples were left out.
+  std::vector<std::string> silent() const;
 
  private:
-  struct State;
-  explicit Space(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  using AnyOf = std::span<const TemplateView>;
+  using Receive = std::function<void(TupleView)>;
+  static const Wait kWithoutEnd;
+
+  explicit Space(std::shared_ptr<Backend> backend);
+
+  template <class... P>
+  static std::array<PatternView, sizeof...(P)> patterns(const P&... wanted) {
+    return {typed::pattern(wanted)...};
+  }
+
+  // wait  null: at once. The value is there if the wait had no end.
+  using Get = bool (Space::*)(AnyOf any_of, const Wait* wait, const Receive& receive);
+  template <class... P>
+  std::optional<Bound<P...>> typed_get(Get get, const Wait* wait, const P&... wanted) {
+    std::optional<Bound<P...>> got;
+    auto asked = patterns(wanted...);
+    TemplateView view(asked);
+    (this->*get)({&view, 1}, wait, [&](TupleView tuple) { got.emplace(values_of<P...>(tuple)); });
+    return got;
+  }
+  std::optional<Tuple> dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of);
+
+  bool put(TupleView tuple, const Wait& wait);
+  bool take(AnyOf any_of, const Wait* wait, const Receive& receive);
+  bool look(AnyOf any_of, const Wait* wait, const Receive& receive);
+  uint64_t number_of(AnyOf any_of);
+  uint64_t number_of(TemplateView wanted) { return number_of({&wanted, 1}); }
+  uint64_t gather(Space& to, AnyOf any_of, bool copies);
+  uint64_t gather(Space& to, TemplateView wanted, bool copies) { return gather(to, {&wanted, 1}, copies); }
+  std::shared_ptr<Request> begin(TemplateView wanted, bool takes);
+
+  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<Requests> requests_;  // the asynchronous ones
 };
+
+/// An in or rd that is under way. Ending it withdraws the request: then it takes nothing any more.
+///
+/// A tuple that has come belongs to the process, as after an in; who does not get() it has taken it all the same.
+class PendingBase {
+ public:
+  PendingBase(PendingBase&&) noexcept = default;
+  PendingBase& operator=(PendingBase&&) noexcept;
+  ~PendingBase();
+  /// Whether get() would return (or throw) at once.
+  bool ready() const;
+
+ protected:
+  PendingBase(std::shared_ptr<Requests> requests, std::shared_ptr<Request> request);
+  std::optional<Tuple> get(const Wait& wait);
+
+ private:
+  std::shared_ptr<Requests> requests_;
+  std::shared_ptr<Request> request_;  // null: moved from
+};
+
+/// T: what the same in gives back.
+template <class T>
+class Pending : public PendingBase {
+ public:
+  /// Waits for the tuple; throws what the in would. Once.
+  T get() { return bind_(*PendingBase::get(Wait())); }
+  /// Within a time. returns nullopt: it has not come yet.
+  std::optional<T> get(const Wait& wait) {
+    auto tuple = PendingBase::get(wait);
+    if (!tuple) return std::nullopt;
+    return bind_(*tuple);
+  }
+
+ private:
+  friend class Space;
+  using Bind = T (*)(const Tuple& tuple);
+  Pending(std::shared_ptr<Requests> requests, std::shared_ptr<Request> request, Bind bind)
+      : PendingBase(std::move(requests), std::move(request)), bind_(bind) {}
+  Bind bind_;
+};
+
+template <Asks... P>
+Pending<Bound<P...>> Space::in_async(const P&... wanted) {
+  return {requests_, begin(patterns(wanted...), true), [](const Tuple& tuple) { return values_of<P...>(views_of(tuple)); }};
+}
+template <Asks... P>
+Pending<Bound<P...>> Space::rd_async(const P&... wanted) {
+  return {requests_, begin(patterns(wanted...), false), [](const Tuple& tuple) { return values_of<P...>(views_of(tuple)); }};
+}
 
 }  // namespace godwit

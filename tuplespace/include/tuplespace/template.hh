@@ -74,6 +74,8 @@ struct PatternView {
   static PatternView of(const FieldView& actual) { return {kActual, static_cast<uint8_t>(actual.type), actual, nullptr}; }
 };
 using TemplateView = std::span<const PatternView>;
+/// A copy that owns its patterns.
+Template to_template(TemplateView wanted);
 
 /// Templates, any of which will do, borrowed.
 class TemplateViews {

@@ -4,13 +4,17 @@
 // Nothing converts silently. A view (FieldView) borrows a field from wherever it is, a Tuple or a ring of
 // a stream, so that matching needs no copy; it lives as long as what it views.
 #pragma once
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
+
+#include "tuplespace/result.hh"
 
 namespace godwit {
 
@@ -25,6 +29,11 @@ struct Bytes {
   std::string data;
   bool operator==(const Bytes&) const = default;
 };
+
+/// An int of a tuple: any integer of C++ that is neither a bool nor a character.
+template <class T>
+concept IntegerField = std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char> && !std::same_as<T, wchar_t> &&
+                       !std::same_as<T, char8_t> && !std::same_as<T, char16_t> && !std::same_as<T, char32_t>;
 
 class Field;
 
@@ -48,8 +57,10 @@ class Field {
   Field() = default;  // nil
   Field(Nil) {}
   Field(bool value) : value_(value) {}
-  Field(int64_t value) : value_(value) {}
-  Field(int value) : value_(int64_t{value}) {}
+  template <IntegerField T>
+  Field(T value) : value_(static_cast<int64_t>(value)) {
+    GODWIT_CHECK(std::in_range<int64_t>(value));
+  }
   Field(double value) : value_(value) {}
   Field(std::string value) : value_(std::move(value)) {}  // must be UTF-8
   Field(std::string_view value) : value_(std::string(value)) {}
@@ -97,6 +108,7 @@ using TupleView = std::span<const FieldView>;
 std::vector<FieldView> views_of(const Tuple& tuple);
 /// A copy that owns its fields.
 Tuple to_tuple(TupleView fields);
+Field to_field(const FieldView& field);
 
 /// Same types and same bits, except that any NaN is any NaN. What a round trip keeps; matching is
 /// another matter (match.hh).

@@ -3,18 +3,15 @@
 //
 // What must stay true: a tuple that for_each shows was in the space at a moment during the call, with those bytes.
 #pragma once
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
 
 #include "tuplespace/match.hh"
+#include "tuplespace/wait.hh"
 
 namespace godwit {
-
-using Deadline = std::chrono::steady_clock::time_point;
-inline constexpr Deadline kForever = Deadline::max();
 
 class TupleSource {
  public:
@@ -22,7 +19,7 @@ class TupleSource {
 
   /// Calls visit with the source's tuples, oldest first, until it returns false.
   ///
-  /// wanted  a hint: tuples that none of them can match may be left out.
+  /// wanted  a hint: tuples that none of them can match may be left out. None: all are shown.
   /// visit   the view lives as long as the call of visit.
   using Visit = std::function<bool(TupleView)>;
   virtual void for_each(std::span<const TemplateView> wanted, const Visit& visit) = 0;

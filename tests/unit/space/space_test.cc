@@ -1,0 +1,228 @@
+// The public Space, on a host of its own with a real node.
+#include "tuplespace/space.hh"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <thread>
+
+#include "support/godwit_process.hh"
+#include "tuplespace/text.hh"
+
+namespace godwit {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace test;
+
+class SpaceTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    setenv("GODWIT_EXECUTABLE", GODWIT_BINARY, 1);
+    host_ = new TestHost("here");
+    setenv("GODWIT_HOME", host_->home().c_str(), 1);
+  }
+  static void TearDownTestSuite() { delete host_; }
+
+  static std::errc code_of(const std::function<void()>& f) {
+    try {
+      f();
+    } catch (const Failure& failure) {
+      return static_cast<std::errc>(failure.code().value());
+    }
+    return {};
+  }
+  static std::string name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+
+  static inline TestHost* host_;
+  Space space_ = Space::create(name());
+};
+
+TEST_F(SpaceTest, GivesTheValuesOfFormalsInOrder) {
+  space_.out("task", 42, 3.5, "text", Bytes{std::string("\0\xff", 2)}, true, Nil{}, Tuple{1, "nested"});
+  auto [n, x, text, bytes, flag, nothing, nested] =
+      space_.rd("task", formal<int>, formal<double>, formal<std::string>, formal<Bytes>, formal<bool>, formal<Nil>, formal<Tuple>);
+  static_assert(std::is_same_v<decltype(n), int64_t> && std::is_same_v<decltype(x), double>);
+  EXPECT_EQ(n, 42);
+  EXPECT_EQ(x, 3.5);
+  EXPECT_EQ(text, "text");
+  EXPECT_EQ(bytes.data, std::string("\0\xff", 2));
+  EXPECT_TRUE(flag);
+  EXPECT_TRUE(identical(nested, Tuple{1, "nested"}));
+  EXPECT_TRUE(space_.inp("task", any, any, any, any, any, any, any));
+}
+
+TEST_F(SpaceTest, ActualsAndConstraintsNarrowWhatMatches) {
+  for (int i = 0; i < 10; ++i) space_.out("k" + std::to_string(i % 2), i);
+  EXPECT_EQ(space_.in("k1", formal<int>), std::tuple(1));
+  EXPECT_EQ(space_.in(prefix("k"), range(5, 7)), std::tuple("k1", 5));
+  auto [key, n] = space_.in(any, one_of(8, 6));
+  EXPECT_EQ(*key.get<std::string>(), "k0");
+  EXPECT_EQ(n, 6);
+  space_.out("n", Tuple{"inner", 7});
+  auto [inner] = space_.in("n", nested(Template{"inner", AnyFormal{}}));
+  EXPECT_TRUE(identical(inner, Tuple{"inner", 7}));
+  EXPECT_EQ(space_.count(any, any), 7u);
+  EXPECT_EQ(space_.count("k0", any), 4u);
+}
+
+TEST_F(SpaceTest, AFieldOfAnyIntegerTypeIsAnInt) {
+  space_.out(uint8_t{1}, int16_t{-2}, size_t{3}, 4ull, 1.5f);
+  EXPECT_EQ(space_.in(1, -2, formal<unsigned>, formal<long>, formal<float>), std::tuple(3, 4, 1.5));
+  EXPECT_EQ(code_of([&] { space_.out(~uint64_t{0}); }), std::errc::value_too_large);
+  EXPECT_EQ(space_.count(any), 0u);
+}
+
+TEST_F(SpaceTest, BytesComeFromAnySpanOfBytes) {
+  std::vector<double> row{1.5, -2, 3};
+  space_.out("row", std::as_bytes(std::span(row)));
+  auto [bytes] = space_.in("row", formal<Bytes>);
+  ASSERT_EQ(bytes.data.size(), 24u);
+  EXPECT_EQ(std::memcmp(bytes.data.data(), row.data(), 24), 0);
+}
+
+TEST_F(SpaceTest, WhatIsAbsentIsNullopt) {
+  EXPECT_FALSE(space_.inp("nothing"));
+  EXPECT_FALSE(space_.rdp("nothing", formal<int>));
+  EXPECT_FALSE(space_.in(1ms, "nothing"));
+  EXPECT_FALSE(space_.rd(Deadline::min(), "nothing"));
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_FALSE(space_.in(stop.get_token(), "nothing"));
+}
+
+TEST_F(SpaceTest, AStopEndsAWait) {
+  std::stop_source stop;
+  std::thread stopper([&] {
+    auto waits = [] {
+      for (const SpaceFacts& facts : Space::list())
+        if (facts.name == name()) return facts.waiters > 0;
+      return false;
+    };
+    while (!waits()) {}
+    stop.request_stop();
+  });
+  EXPECT_FALSE(space_.in(stop.get_token(), "never"));
+  stopper.join();
+}
+
+TEST_F(SpaceTest, TuplesAndTemplatesOfShapesThatRunTimeDecides) {
+  space_.out(Tuple{"a", 1});
+  space_.out(Tuple{"b"});
+  std::vector<Template> either{Template{"b"}, Template{"a", AnyFormal{}}};
+  EXPECT_EQ(space_.count(either), 2u);
+  EXPECT_EQ(to_text(space_.in(either)), "(\"a\", 1)");
+  EXPECT_EQ(to_text(*space_.rdp(either)), "(\"b\")");
+  EXPECT_EQ(to_text(space_.in(Template{"b"})), "(\"b\")");
+  EXPECT_FALSE(space_.inp(either));
+  EXPECT_FALSE(space_.rd(1ms, either));
+}
+
+TEST_F(SpaceTest, CollectMovesAndCopies) {
+  Space other = Space::create(name() + ".other");
+  for (int i = 0; i < 5; ++i) space_.out("c", i);
+  EXPECT_EQ(space_.copy_collect(other, "c", range(0, 1)), 2u);
+  EXPECT_EQ(space_.collect(other, "c", any), 5u);
+  EXPECT_EQ(space_.count("c", any), 0u);
+  for (int expected : {0, 1, 0, 1, 2, 3, 4}) EXPECT_EQ(other.in("c", formal<int>), std::tuple(expected));
+}
+
+TEST_F(SpaceTest, ErrorsAreFailuresThatSayWhatToDo) {
+  EXPECT_EQ(code_of([] { Space("no such space"); }), std::errc::no_such_file_or_directory);
+  EXPECT_EQ(code_of([] { Space::create(name()); }), std::errc::file_exists);
+  EXPECT_EQ(code_of([] { Space::create("net"); }), std::errc::invalid_argument);
+  EXPECT_EQ(code_of([&] { space_.out("\xff"); }), std::errc::illegal_byte_sequence);
+  EXPECT_EQ(code_of([&] { space_.out(Tuple{1, Tuple{"\xff"}}); }), std::errc::illegal_byte_sequence);
+  Space net("net");
+  EXPECT_EQ(code_of([&] { net.out("stream"); }), std::errc::operation_not_permitted);
+  EXPECT_EQ(code_of([&] { (void)net.inp("stream"); }), std::errc::operation_not_permitted);
+  Space small = Space::create("small", {.capacity = 4096});
+  EXPECT_EQ(code_of([&] { for (int i = 0;; ++i) small.out("fill", i); }), std::errc::no_space_on_device);
+  Space blocking = Space::create("blocking", {.capacity = 4096, .blocks_when_full = true});
+  while (blocking.out(0s, "fill")) {}
+  EXPECT_GT(blocking.count("fill"), 5u);
+  Space::drop("small");
+  EXPECT_EQ(code_of([&] { small.out("fill", 1); }), std::errc::identifier_removed);
+}
+
+TEST_F(SpaceTest, TheTrafficOfNoProgramIsEmpty) {
+  Space net("net");
+  EXPECT_EQ(net.count("stream", any, any, any, any), 0u);
+  EXPECT_FALSE(net.rdp("stream", any, any, any, any));
+  EXPECT_FALSE(net.rd(1ms, "stream", any, any, any, any));
+  std::stop_source stop;
+  std::thread stopper([&] { stop.request_stop(); });
+  EXPECT_FALSE(net.rd(stop.get_token(), "stream", any, any, any, any));
+  stopper.join();
+  EXPECT_EQ(net.copy_collect(space_, "stream", any, any, any, any), 0u);
+}
+
+TEST_F(SpaceTest, RequestsAreServedInTheirOrder) {
+  auto first = space_.in_async("job", formal<int>), second = space_.in_async("job", formal<int>);
+  auto other = space_.in_async("other", formal<std::string>);
+  auto look = space_.rd_async("look", formal<std::string>);
+  EXPECT_FALSE(first.ready());
+  EXPECT_FALSE(first.get(0s));
+  space_.out("look", "x");
+  EXPECT_EQ(look.get(), std::tuple("x"));
+  space_.out("other", "y");
+  EXPECT_EQ(other.get(), std::tuple("y"));
+  space_.out("job", 1);
+  EXPECT_EQ(first.get(), std::tuple(1));
+  space_.out("job", 2);
+  EXPECT_EQ(second.get(1min), std::tuple(2));
+  EXPECT_THROW(second.get(), Failure);
+}
+
+TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
+  {
+    auto given_up = space_.in_async("job", formal<int>);
+    auto kept = space_.in_async("start");
+    space_.out("start");
+    kept.get();  // so the library's thread waits by now
+  }
+  space_.out("job", 1);
+  EXPECT_EQ(space_.in("job", formal<int>), std::tuple(1));
+}
+
+TEST_F(SpaceTest, RequestsOfADroppedSpaceFail) {
+  auto pending = space_.in_async("never");
+  Space::drop(name());
+  EXPECT_EQ(code_of([&] { pending.get(); }), std::errc::identifier_removed);
+}
+
+TEST_F(SpaceTest, ThreadsAndAForkedChildShareIt) {
+  std::vector<std::thread> workers;
+  for (int i = 0; i < 4; ++i)
+    workers.emplace_back([&] {
+      for (;;) {
+        auto [n] = space_.in("task", formal<int>);
+        if (n < 0) return;
+        space_.out("result", 2 * n);
+      }
+    });
+  pid_t child = fork();
+  if (child == 0) {
+    for (int i = 0; i < 100; ++i) space_.out("task", i);
+    _exit(0);
+  }
+  int64_t sum = 0;
+  for (int i = 0; i < 100; ++i) sum += std::get<0>(space_.in("result", formal<int>));
+  EXPECT_EQ(sum, 9900);
+  for (size_t i = 0; i < workers.size(); ++i) space_.out("task", -1);
+  for (auto& worker : workers) worker.join();
+  EXPECT_EQ(wait_for(child), 0);
+}
+
+TEST_F(SpaceTest, IsOfTheHostThatIsNamed) {
+  TestHost there("there");
+  Space far = Space::create("elsewhere", {}, there.home());
+  far.out("x");
+  EXPECT_EQ(code_of([] { Space("elsewhere"); }), std::errc::no_such_file_or_directory);
+  EXPECT_EQ(code_of([&] { space_.collect(far, "x"); }), std::errc::operation_not_supported);
+  EXPECT_EQ(Space("elsewhere", there.home()).count("x"), 1u);
+  EXPECT_EQ(Space::list(there.home()).size(), 1u);
+}
+
+}  // namespace
+}  // namespace godwit

@@ -1,0 +1,49 @@
+// What a Space stands on: the store of this host, or the socket traffic of the community.
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tuplespace/result.hh"
+#include "tuplespace/template.hh"
+#include "tuplespace/wait.hh"
+
+namespace godwit {
+
+class Home;
+
+/// Any number of threads may use one. A child of fork may go on with its parent's.
+class Backend {
+ public:
+  using AnyOf = std::span<const TemplateView>;
+  /// Is shown a tuple, which is taken if it returns true; else it stays where it is. Must not use a space.
+  using Receive = std::function<bool(TupleView)>;
+
+  virtual ~Backend() = default;
+
+  /// errors  timed_out and operation_canceled, of the wait for room.
+  virtual Result<void> out(TupleView tuple, const Wait& wait) = 0;
+  /// All or none, at one moment; does not wait for room.
+  virtual Result<void> out_all(std::span<const Tuple> tuples) = 0;
+  /// wait     null: answers at once.
+  /// returns  whether there was a tuple, and receive took it.
+  /// errors   timed_out, operation_canceled.
+  virtual Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) = 0;
+  virtual Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) = 0;
+  virtual Result<uint64_t> count(AnyOf any_of) = 0;
+  /// All that match any of the templates, or all there are if there are none: at one moment, oldest first.
+  virtual Result<std::vector<Tuple>> all(AnyOf any_of) = 0;
+  /// To another backend's space, all or none.
+  /// errors  also operation_not_supported: not from this one to that one.
+  virtual Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) = 0;
+  /// Hosts that did not answer in the last rd, rdp or count; their tuples were left out.
+  virtual std::vector<std::string> silent() const { return {}; }
+};
+
+/// errors  no_such_file_or_directory: no such space.
+Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view name);
+
+}  // namespace godwit

@@ -1,0 +1,351 @@
+#include "tuplespace/space/commands.hh"
+
+#include <array>
+#include <cstdio>
+
+#include "tuplespace/command/facts.hh"
+#include "tuplespace/space/local.hh"
+#include "tuplespace/space/tuple_lines.hh"
+#include "tuplespace/text.hh"
+
+namespace godwit {
+namespace {
+
+constexpr std::string_view kOutUsage =
+    R"(usage: godwit out TUPLE... [--space S] [--timeout SECONDS]
+
+Puts tuples into a space of this host, where they stay until they are taken:
+
+   godwit out '("task", 42, 3.5, true, nil, b"\\x00\\xff", ("nested", 1))'
+
+   --space S           the space (default: default); see godwit spaces
+   --timeout SECONDS   of a full space that makes out wait: gives up with status 124
+)";
+
+constexpr std::string_view kInUsage =
+    R"(usage: godwit in TUPLE... [--space S] [--timeout SECONDS] [--json]
+
+Takes the oldest tuple that matches any of the templates and prints it, waiting until there is one.
+If it cannot be printed it stays where it was. Templates are those of godwit help rd.
+
+   --timeout SECONDS   gives up with status 124
+)";
+
+constexpr std::string_view kInpUsage =
+    R"(usage: godwit inp TUPLE... [--space S] [--json]
+
+As godwit in without waiting: exit status 1 if no tuple matches.
+)";
+
+constexpr std::string_view kRdUsage =
+    R"(usage: godwit rd TUPLE... [--space S] [--timeout SECONDS] [--json]
+
+Prints the oldest tuple that matches any of the templates, waiting until there is one; it stays where
+it is.
+
+   TUPLE               ? any field; ?int ?float ?string ?bytes ?bool ?tuple a field of that type;
+                       "abc"* a prefix; 1..9 a range; {1, 2} one of; else the value itself
+   --space S           the space (default: default); net is the socket traffic of all pods:
+                       ("connect", HOST, PORT, CONNECTION, FROM)         waits for an accept
+                       ("stream", CONNECTION, DIRECTION, OFFSET, DATA)   bytes not taken yet
+   --timeout SECONDS   gives up with status 124
+   --json              prints JSON
+)";
+
+constexpr std::string_view kRdpUsage =
+    R"(usage: godwit rdp TUPLE... [--space S] [--timeout SECONDS] [--json]
+
+As godwit rd without waiting, whatever --timeout says: exit status 1 if no tuple matches.
+)";
+
+constexpr std::string_view kCountUsage =
+    R"(usage: godwit count TUPLE... [--space S] [--timeout SECONDS] [--json]
+
+Prints how many tuples match any of the templates, as a bare number, which is JSON too, and without
+waiting, whatever --timeout says. See godwit help rd.
+)";
+
+constexpr std::string_view kCollectUsage =
+    R"(usage: godwit collect TUPLE... --to S [--space S] [--copy] [--json]
+
+Moves all tuples that match any of the templates to another space, for everybody else at one moment, and
+prints how many. Templates are those of godwit help rd.
+
+   --to S              where they go, behind what is there
+   --copy              copies them
+)";
+
+constexpr std::string_view kExportUsage =
+    R"(usage: godwit export [TUPLE...] [--space S] [--json]
+
+Writes the tuples of a space, or those that match any of the templates, to stdout, oldest first, as they
+are at one moment; they stay. The form is msgpack, one array a tuple.
+
+   --json              one tuple a line, as JSON
+)";
+
+constexpr std::string_view kImportUsage =
+    R"(usage: godwit import [--space S] [--timeout SECONDS]
+
+Puts the tuples that it reads from stdin into a space: msgpack or JSON as godwit export writes them, or
+tuples as text, one a line. The first byte tells which.
+
+   --timeout SECONDS   of a full space that makes out wait: gives up with status 124
+)";
+
+constexpr std::string_view kSpacesUsage =
+    R"(usage: godwit spaces [--waiting] [--json]
+       godwit spaces --create S [--capacity BYTES] [--when-full refuse|wait]
+       godwit spaces --drop S
+
+Lists the spaces of this host, or creates or drops one.
+
+   --waiting           who waits for what
+   --capacity BYTES    of memory that its tuples may take, each with what the space adds to it
+   --when-full WHAT    refuse (the default): out fails; wait: it waits for room
+   --drop S            its tuples are gone, and who waits there gets an error
+)";
+
+// What the words of a command say.
+struct Request {
+  std::vector<std::string> words;
+  std::vector<Template> wanted;
+  std::string space, to;
+  Wait wait;
+  bool json = false, copies = false;
+};
+
+Error misuse(std::string text) { return make_error(std::errc::invalid_argument, std::move(text)); }
+
+Result<Request> parse(const Args& args, std::span<const OptionSpec> more = {}) {
+  std::vector<OptionSpec> specs = {{"--space", Takes::kValue}, {"--timeout", Takes::kValue}, {"--json"}};
+  specs.insert(specs.end(), more.begin(), more.end());
+  auto options = Options::parse(args, specs);
+  if (!options) return misuse(options.error().what);
+  Request request;
+  request.words = options->words();
+  request.space = options->value("--space").value_or(kDefaultSpace);
+  request.to = options->value("--to").value_or("");
+  request.json = options->has("--json");
+  request.copies = options->has("--copy");
+  if (auto timeout = options->value("--timeout")) {
+    auto seconds = parse_seconds(*timeout);
+    if (!seconds) return misuse("--timeout takes seconds, not '" + *timeout + "'");
+    request.wait = Wait(*seconds);
+  }
+  return request;
+}
+
+Result<Request> parse_with_templates(const Args& args, std::span<const OptionSpec> more = {}) {
+  auto request = parse(args, more);
+  if (!request) return request;
+  for (const std::string& word : request->words) {
+    auto one = parse_template(word);
+    if (!one) return misuse("'" + word + "' is no template: " + one.error().what);
+    request->wanted.push_back(std::move(*one));
+  }
+  return request;
+}
+
+Error tuple_needed() { return misuse("a TUPLE is needed"); }
+
+Result<std::shared_ptr<Host>> host() {
+  auto home = Home::open();
+  if (!home) return home.error();
+  return Host::of(*home);
+}
+
+Result<std::shared_ptr<Backend>> open(const std::string& space) {
+  auto home = Home::open();
+  if (!home) return home.error();
+  return open_backend(*home, space);
+}
+
+/// False: it could not be printed.
+bool print(const Tuple& tuple, bool json) {
+  return print_line(json ? to_json(tuple) : to_text(tuple), stdout) && std::fflush(stdout) == 0;
+}
+
+void print_silent(const char* command, const Backend& space) {
+  for (const std::string& host : space.silent())
+    fail(command, kDone, "host " + host + " does not answer; its tuples are left out");
+}
+
+// ---- out, in, inp, rd, rdp, count, collect
+
+int out(const Args& args) {
+  auto request = parse(args);
+  if (!request) return usage_error("out", request.error().what);
+  if (request->words.empty()) return usage_error("out", tuple_needed().what);
+  std::vector<Tuple> tuples;
+  for (const std::string& word : request->words) {
+    auto tuple = parse_tuple(word);
+    if (!tuple) return usage_error("out", "'" + word + "' is no tuple: " + tuple.error().what);
+    tuples.push_back(std::move(*tuple));
+  }
+  auto space = open(request->space);
+  if (!space) return fail("out", space.error());
+  for (const Tuple& tuple : tuples)
+    if (auto done = (*space)->out(views_of(tuple), request->wait); !done) return fail("out", done.error());
+  return kDone;
+}
+
+using Get = Result<bool> (Backend::*)(Backend::AnyOf, const Wait*, const Backend::Receive&);
+
+int get(const char* command, const Args& args, Get operation, bool waits) {
+  auto request = parse_with_templates(args);
+  if (!request) return usage_error(command, request.error().what);
+  if (request->wanted.empty()) return usage_error(command, tuple_needed().what);
+  auto space = open(request->space);
+  if (!space) return fail(command, space.error());
+  bool printed = true;
+  auto got = (**space.*operation)(TemplateViews(request->wanted), waits ? &request->wait : nullptr, [&](TupleView fields) {
+    return printed = print(to_tuple(fields), request->json);
+  });
+  print_silent(command, **space);
+  if (!got) return fail(command, got.error());
+  if (!printed) return fail(command, kRefused, "the tuple cannot be printed and is still in the space; see where stdout leads");
+  return *got ? kDone : kAbsent;
+}
+
+int in(const Args& args) { return get("in", args, &Backend::in, true); }
+int inp(const Args& args) { return get("inp", args, &Backend::in, false); }
+int rd(const Args& args) { return get("rd", args, &Backend::rd, true); }
+int rdp(const Args& args) { return get("rdp", args, &Backend::rd, false); }
+
+int print_number(const char* command, const Result<uint64_t>& number) {
+  if (!number) return fail(command, number.error());
+  std::printf("%llu\n", static_cast<unsigned long long>(*number));
+  return kDone;
+}
+
+int count(const Args& args) {
+  auto request = parse_with_templates(args);
+  if (!request) return usage_error("count", request.error().what);
+  if (request->wanted.empty()) return usage_error("count", tuple_needed().what);
+  auto space = open(request->space);
+  if (!space) return fail("count", space.error());
+  auto number = (*space)->count(TemplateViews(request->wanted));
+  print_silent("count", **space);
+  return print_number("count", number);
+}
+
+int collect(const Args& args) {
+  static constexpr std::array<OptionSpec, 2> kMore = {{{"--to", Takes::kValue}, {"--copy"}}};
+  auto request = parse_with_templates(args, kMore);
+  if (!request) return usage_error("collect", request.error().what);
+  if (request->wanted.empty()) return usage_error("collect", tuple_needed().what);
+  if (request->to.empty()) return usage_error("collect", "--to S says where they go");
+  auto from = open(request->space), to = open(request->to);
+  if (!from) return fail("collect", from.error());
+  if (!to) return fail("collect", to.error());
+  return print_number("collect", (*from)->collect(**to, TemplateViews(request->wanted), request->copies));
+}
+
+// ---- export, import
+
+int export_tuples(const Args& args) {
+  auto request = parse_with_templates(args);
+  if (!request) return usage_error("export", request.error().what);
+  auto space = open(request->space);
+  if (!space) return fail("export", space.error());
+  auto all = (*space)->all(TemplateViews(request->wanted));
+  if (!all) return fail("export", all.error());
+  for (const Tuple& tuple : *all) {
+    bool written = request->json ? print_line(to_json(tuple), stdout) : print_packed(tuple, stdout);
+    if (!written) return fail("export", kRefused, "not all could be written; see where stdout leads");
+  }
+  return std::fflush(stdout) == 0 ? kDone : fail("export", kRefused, "not all could be written; see where stdout leads");
+}
+
+int import_tuples(const Args& args) {
+  auto request = parse(args);
+  if (!request) return usage_error("import", request.error().what);
+  if (!request->words.empty()) return usage_error("import", "takes no word '" + request->words[0] + "'; tuples come from stdin");
+  auto space = open(request->space);
+  if (!space) return fail("import", space.error());
+  uint64_t number = 0;
+  auto done = read_tuples(stdin, [&](const Tuple& tuple) -> Result<void> {
+    auto put = (*space)->out(views_of(tuple), request->wait);
+    if (put) ++number;
+    return put;
+  });
+  if (done) return kDone;
+  Error error = done.error();
+  error.what = error.message() + " (" + std::to_string(number) + " tuples before it were put in)";
+  return fail("import", exit_status(error), error.what);
+}
+
+// ---- spaces
+
+int list(bool waiting, bool json) {
+  auto here = host();
+  if (!here) return fail("spaces", here.error());
+  auto waits = waiting ? list_waits(**here) : std::vector<store::WaitFacts>();
+  auto spaces = waiting ? std::vector<SpaceFacts>() : list_spaces(**here);
+  if (!waits) return fail("spaces", waits.error());
+  if (!spaces) return fail("spaces", spaces.error());
+  Packer rows;
+  rows.array(waits->size() + spaces->size());
+  for (const store::WaitFacts& wait : *waits) {
+    std::string templates;
+    for (const Template& one : wait.wanted) templates += (templates.empty() ? "" : " ") + to_text(one);
+    rows.add(Raw{pack_map("space", wait.space, "verb", wait.takes ? "in" : "rd", "wanted", templates, "pid", uint64_t{wait.pid})});
+  }
+  for (const SpaceFacts& space : *spaces)
+    rows.add(Raw{pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "capacity", space.capacity, "waiters",
+                          uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "state",
+                          space.damaged ? "damaged" : "live")});
+  auto packed = unpack(rows.take());
+  std::vector<msgpack::object> objects;
+  if (!packed || !decode(packed->get(), objects)) return fail("spaces", kBroken, "its own facts are malformed");
+  print_facts(objects, json, waiting ? std::vector<std::string>{"space", "verb", "wanted", "pid"}
+                                     : std::vector<std::string>{"space", "tuples", "bytes", "capacity", "waiters", "when_full", "state"});
+  return kDone;
+}
+
+int spaces(const Args& args) {
+  static constexpr std::array<OptionSpec, 6> kSpecs = {{{"--waiting"}, {"--json"}, {"--create", Takes::kValue},
+                                                        {"--capacity", Takes::kValue}, {"--when-full", Takes::kValue},
+                                                        {"--drop", Takes::kValue}}};
+  auto options = Options::parse(args, kSpecs);
+  if (!options) return usage_error("spaces", options.error().what);
+  auto create = options->value("--create"), drop = options->value("--drop");
+  if (!options->words().empty()) return usage_error("spaces", "takes no word '" + options->words()[0] + "'");
+  if (create && drop) return usage_error("spaces", "--create and --drop are one at a time");
+  if (!create && (options->has("--capacity") || options->has("--when-full")))
+    return usage_error("spaces", "--capacity and --when-full go with --create");
+  if (!create && !drop) return list(options->has("--waiting"), options->has("--json"));
+  SpaceOptions made;
+  std::string when_full = options->value("--when-full").value_or("refuse");
+  if (when_full != "refuse" && when_full != "wait") return usage_error("spaces", "--when-full is refuse or wait");
+  made.blocks_when_full = when_full == "wait";
+  if (auto capacity = options->value("--capacity")) {
+    auto bytes = parse_number(*capacity, uint64_t{1} << 40);
+    if (!bytes || *bytes == 0) return usage_error("spaces", "--capacity takes bytes, not '" + *capacity + "'");
+    made.capacity = *bytes;
+  }
+  auto here = host();
+  if (!here) return fail("spaces", here.error());
+  auto done = drop ? drop_space(**here, *drop) : create_space(**here, *create, made);
+  return done ? kDone : fail("spaces", done.error());
+}
+
+constexpr Command kCommands[] = {
+    {"out", "put tuples into a space", kOutUsage, out},
+    {"in", "take a tuple, waiting until there is one", kInUsage, in},
+    {"inp", "take a tuple if there is one", kInpUsage, inp},
+    {"rd", "print a tuple, waiting until there is one", kRdUsage, rd},
+    {"rdp", "print a tuple if there is one", kRdpUsage, rdp},
+    {"count", "print how many tuples match", kCountUsage, count},
+    {"collect", "move tuples to another space", kCollectUsage, collect},
+    {"export", "write the tuples of a space to stdout", kExportUsage, export_tuples},
+    {"import", "put tuples from stdin into a space", kImportUsage, import_tuples},
+    {"spaces", "list, create and drop spaces", kSpacesUsage, spaces},
+};
+
+}  // namespace
+
+std::span<const Command> space_commands() { return kCommands; }
+
+}  // namespace godwit

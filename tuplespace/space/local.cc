@@ -1,0 +1,71 @@
+#include "tuplespace/space/local.hh"
+
+#include "tuplespace/store/store.hh"
+#include "tuplespace/streams/spaces.hh"
+
+namespace godwit {
+namespace {
+
+class LocalBackend final : public Backend {
+ public:
+  LocalBackend(std::shared_ptr<Host> host, store::Store store) : host_(std::move(host)), store_(std::move(store)) {}
+
+  Result<void> out(TupleView tuple, const Wait& wait) override { return store_.out(tuple, &wait); }
+  Result<void> out_all(std::span<const Tuple> tuples) override { return store_.out_all(tuples); }
+  Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.in(any_of, wait, receive); }
+  Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.rd(any_of, wait, receive); }
+  Result<uint64_t> count(AnyOf any_of) override { return store_.count(any_of); }
+  Result<std::vector<Tuple>> all(AnyOf any_of) override { return store_.all(any_of); }
+  Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) override {
+    auto* other = dynamic_cast<LocalBackend*>(&to);
+    if (!other || other->host_ != host_)
+      return make_error(std::errc::operation_not_supported, "tuples are collected into another space of the same host");
+    return copies ? store_.copy_collect(other->store_, any_of) : store_.collect(other->store_, any_of);
+  }
+
+ private:
+  std::shared_ptr<Host> host_;
+  store::Store store_;
+};
+
+// net is no space of the store, so that nobody takes one for the other.
+std::optional<Error> reserved(std::string_view name) {
+  if (name != kNetSpace) return std::nullopt;
+  return make_error(std::errc::invalid_argument, "net is the socket traffic, always there; choose another name");
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Backend>> local_backend(std::shared_ptr<Host> host, std::string_view name) {
+  auto store = store::Store::open(host->segment(), name);
+  if (!store) return store.error();
+  return std::shared_ptr<Backend>(std::make_shared<LocalBackend>(std::move(host), std::move(*store)));
+}
+
+Result<void> create_space(Host& host, std::string_view name, const SpaceOptions& options) {
+  if (auto no = reserved(name)) return *no;
+  auto made = store::Store::create(host.segment(), name, options);
+  if (!made) return made.error();
+  return {};
+}
+
+Result<void> drop_space(Host& host, std::string_view name) {
+  if (auto no = reserved(name)) return *no;
+  auto desk = store::Desk::of(host.segment());
+  if (!desk) return desk.error();
+  return store::drop_space(**desk, name);
+}
+
+Result<std::vector<SpaceFacts>> list_spaces(Host& host) {
+  auto desk = store::Desk::of(host.segment());
+  if (!desk) return desk.error();
+  return store::list_spaces(**desk);
+}
+
+Result<std::vector<store::WaitFacts>> list_waits(Host& host) {
+  auto desk = store::Desk::of(host.segment());
+  if (!desk) return desk.error();
+  return store::list_waits(**desk);
+}
+
+}  // namespace godwit

@@ -1,0 +1,158 @@
+#include "tuplespace/space/net.hh"
+
+#include <algorithm>
+
+#include "tuplespace/shared/bell.hh"
+#include "tuplespace/store/desk.hh"
+#include "tuplespace/streams/source.hh"
+#include "tuplespace/streams/spaces.hh"
+
+namespace godwit {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A wait is renewed after this long, so that it covers hosts that have joined, and a dead client's wait ends.
+constexpr auto kRound = std::chrono::seconds(10);
+constexpr auto kStoppableRound = std::chrono::seconds(1);  // of a wait at the node, which no stop_token ends
+constexpr auto kPatience = std::chrono::seconds(5);        // of the client, beyond what the node may take
+
+Error mediators_only() {
+  return make_error(std::errc::operation_not_permitted, "out, in and inp on socket traffic are for mediators; use rd, rdp or count");
+}
+
+class NetBackend final : public Backend {
+ public:
+  explicit NetBackend(std::shared_ptr<Host> host) : host_(std::move(host)) {}
+
+  Result<void> out(TupleView, const Wait&) override { return mediators_only(); }
+  Result<bool> in(AnyOf, const Wait*, const Receive&) override { return mediators_only(); }
+
+  Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override {
+    forget_silent();
+    auto desk = store::Desk::of(host_->segment());
+    if (!desk) return desk.error();
+    StreamSource source((*desk)->self);
+    auto found = wait ? await(source, any_of, *wait) : look(source, any_of);
+    if (!found) return found.error();
+    return *found && receive(views_of(**found));
+  }
+
+  Result<uint64_t> count(AnyOf any_of) override {
+    forget_silent();
+    auto desk = store::Desk::of(host_->segment());
+    if (!desk) return desk.error();
+    Answer answer = ask("space.count", any_of, true, {});
+    if (!answer) return answer.error();
+    uint64_t others = 0;
+    if (auto bad = Fields(answer->get()).need("count", others)) return *bad;
+    StreamSource source((*desk)->self);
+    return godwit::count(source, any_of) + others;
+  }
+
+  // Of this host.
+  Result<std::vector<Tuple>> all(AnyOf any_of) override {
+    auto desk = store::Desk::of(host_->segment());
+    if (!desk) return desk.error();
+    std::vector<Tuple> tuples;
+    StreamSource((*desk)->self).for_each(any_of, [&](TupleView tuple) {
+      bool matches = any_of.empty() || std::any_of(any_of.begin(), any_of.end(), [&](TemplateView one) { return match(one, tuple); });
+      if (matches) tuples.push_back(to_tuple(tuple));
+      return true;
+    });
+    return tuples;
+  }
+
+  Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) override {
+    if (!copies) return mediators_only();
+    auto tuples = all(any_of);
+    if (!tuples) return tuples.error();
+    auto put = to.out_all(*tuples);
+    if (!put) return put.error();
+    return tuples->size();
+  }
+
+  Result<void> out_all(std::span<const Tuple>) override { return mediators_only(); }
+
+  std::vector<std::string> silent() const override {
+    std::lock_guard guard(lock_);
+    return silent_;
+  }
+
+ private:
+  using Found = Result<std::optional<Tuple>>;
+
+  // Of this host first, else of another.
+  Found look(StreamSource& source, AnyOf any_of) {
+    if (auto found = godwit::rdp(source, any_of)) return found;
+    return ask_for_tuple("space.rdp", any_of, true, {});
+  }
+
+  // On a host alone the segment itself wakes us; in a community the nodes wait on all hosts at once.
+  Found await(StreamSource& source, AnyOf any_of, const Wait& wait) {
+    std::stop_callback nudge(wait.stop, [this] { shared::wake_watchers(host_->segment()); });
+    for (;;) {
+      if (auto found = godwit::rdp(source, any_of)) return found;
+      if (wait.stop.stop_requested()) return make_error(std::errc::operation_canceled, "the wait was stopped");
+      auto others = other_hosts();
+      if (!others) return others.error();
+      Deadline now = std::chrono::steady_clock::now();
+      auto longest = *others && wait.stop.stop_possible() ? kStoppableRound : kRound;
+      if (wait.deadline <= now)
+        return make_error(std::errc::timed_out, "no such tuple came in time; godwit rdp looks without waiting");
+      auto time = std::chrono::ceil<milliseconds>(std::min<std::chrono::nanoseconds>(wait.deadline - now, longest));
+      if (*others == 0) {
+        wait_here(source, any_of, std::min(wait.deadline, now + longest), wait.stop);
+        continue;
+      }
+      auto found = ask_for_tuple("space.rd", any_of, false, time);
+      if (!found || *found) return found;
+    }
+  }
+
+  // A stop rings the watchers: so it is seen before the sleep, or ends it.
+  static void wait_here(StreamSource& source, AnyOf any_of, Deadline deadline, const std::stop_token& stop) {
+    uint32_t mark = source.subscribe(any_of);
+    if (!stop.stop_requested() && godwit::count(source, any_of) == 0) source.wait(mark, deadline);
+  }
+
+  Answer ask(std::string_view method, AnyOf any_of, bool others, milliseconds time) {
+    Answer answer = host_->ask(method, pack_map("space", kNetSpace, "templates", Raw{pack_templates(any_of)}, "others", others,
+                                                "milliseconds", static_cast<uint32_t>(time.count())), time + kPatience);
+    if (answer) {
+      std::lock_guard guard(lock_);
+      silent_ = Fields(answer->get()).get_or<std::vector<std::string>>("silent", {});
+    }
+    return answer;
+  }
+
+  Found ask_for_tuple(std::string_view method, AnyOf any_of, bool others, milliseconds time) {
+    Answer answer = ask(method, any_of, others, time);
+    if (!answer) return answer.error();
+    const msgpack::object* tuple = Fields(answer->get()).find("tuple");
+    if (!tuple) return make_error(std::errc::bad_message, "the node's answer is malformed; see that it is of this version");
+    return unpack_found(*tuple);
+  }
+
+  // Other hosts, as the node knows them.
+  Result<uint64_t> other_hosts() {
+    Answer answer = ask("space.count", TemplateViews(Template()), true, {});  // which nothing matches
+    if (!answer) return answer.error();
+    return Fields(answer->get()).get_or<uint64_t>("hosts", 0);
+  }
+
+  void forget_silent() {
+    std::lock_guard guard(lock_);
+    silent_.clear();
+  }
+
+  std::shared_ptr<Host> host_;
+  mutable std::mutex lock_;
+  std::vector<std::string> silent_;  // under lock_
+};
+
+}  // namespace
+
+std::shared_ptr<Backend> net_backend(std::shared_ptr<Host> host) { return std::make_shared<NetBackend>(std::move(host)); }
+
+}  // namespace godwit

@@ -1,0 +1,119 @@
+// The public Space: what its templates need, over a backend, with errors thrown.
+#include "tuplespace/space.hh"
+
+#include <algorithm>
+
+#include "tuplespace/nested.hh"
+#include "tuplespace/node/home.hh"
+#include "tuplespace/space/local.hh"
+#include "tuplespace/space/net.hh"
+#include "tuplespace/space/requests.hh"
+#include "tuplespace/streams/spaces.hh"
+
+namespace godwit {
+namespace {
+
+template <class T>
+T value_of(Result<T> result) {
+  if (!result) throw Failure(result.error());
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+Home home_at(const std::string& path) { return value_of(path.empty() ? Home::open() : Home::open_at(path)); }
+
+bool is_over(const Error& error) {
+  return error.code == std::errc::timed_out || error.code == std::errc::operation_canceled;
+}
+
+// False: the wait was over. Other errors are thrown.
+template <class T>
+bool in_time(const Result<T>& result) {
+  if (!result && !is_over(result.error())) throw Failure(result.error());
+  return result.has_value();
+}
+
+bool is_utf8_throughout(const FieldView& field) {
+  if (field.type == Type::kString) return is_utf8(field.text);
+  if (field.type != Type::kTuple) return true;
+  auto nested = nested_fields(field);
+  return std::all_of(nested.begin(), nested.end(), is_utf8_throughout);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view name) {
+  auto host = Host::of(home);
+  if (!host) return host.error();
+  return name == kNetSpace ? net_backend(*host) : local_backend(*host, name);
+}
+
+const Wait Space::kWithoutEnd;
+
+Space::Space(std::shared_ptr<Backend> backend)
+    : backend_(std::move(backend)), requests_(std::make_shared<Requests>(backend_)) {}
+Space::Space(std::string_view name, const std::string& home) : Space(value_of(open_backend(home_at(home), name))) {}
+
+Space Space::create(std::string_view name, const SpaceOptions& options, const std::string& home) {
+  value_of(create_space(*value_of(Host::of(home_at(home))), name, options));
+  return Space(name, home);
+}
+
+void Space::drop(std::string_view name, const std::string& home) {
+  value_of(drop_space(*value_of(Host::of(home_at(home))), name));
+}
+
+std::vector<SpaceFacts> Space::list(const std::string& home) {
+  return value_of(list_spaces(*value_of(Host::of(home_at(home)))));
+}
+
+std::vector<std::string> Space::silent() const { return backend_->silent(); }
+
+bool Space::put(TupleView tuple, const Wait& wait) {
+  if (!std::all_of(tuple.begin(), tuple.end(), is_utf8_throughout))
+    throw Failure(make_error(std::errc::illegal_byte_sequence, "a string of a tuple is UTF-8; other bytes are Bytes"));
+  return in_time(backend_->out(tuple, wait));
+}
+
+namespace {
+
+Backend::Receive taking(const std::function<void(TupleView)>& receive) {
+  return [&receive](TupleView tuple) { return receive(tuple), true; };
+}
+
+}  // namespace
+
+bool Space::take(AnyOf any_of, const Wait* wait, const Receive& receive) {
+  auto got = backend_->in(any_of, wait, taking(receive));
+  return in_time(got) && *got;
+}
+
+bool Space::look(AnyOf any_of, const Wait* wait, const Receive& receive) {
+  auto got = backend_->rd(any_of, wait, taking(receive));
+  return in_time(got) && *got;
+}
+
+std::optional<Tuple> Space::dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of) {
+  std::optional<Tuple> got;
+  (this->*get)(TemplateViews(any_of), wait, [&](TupleView tuple) { got = to_tuple(tuple); });
+  return got;
+}
+
+uint64_t Space::number_of(AnyOf any_of) { return value_of(backend_->count(any_of)); }
+uint64_t Space::gather(Space& to, AnyOf any_of, bool copies) { return value_of(backend_->collect(*to.backend_, any_of, copies)); }
+
+std::shared_ptr<Request> Space::begin(TemplateView wanted, bool takes) { return requests_->begin(to_template(wanted), takes); }
+
+PendingBase::PendingBase(std::shared_ptr<Requests> requests, std::shared_ptr<Request> request)
+    : requests_(std::move(requests)), request_(std::move(request)) {}
+PendingBase& PendingBase::operator=(PendingBase&& other) noexcept {
+  std::swap(requests_, other.requests_);
+  std::swap(request_, other.request_);
+  return *this;
+}
+PendingBase::~PendingBase() {
+  if (request_) requests_->withdraw(*request_);
+}
+bool PendingBase::ready() const { return request_->is_ready(); }
+std::optional<Tuple> PendingBase::get(const Wait& wait) { return request_->get(wait); }
+
+}  // namespace godwit
