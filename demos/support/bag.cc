@@ -49,12 +49,13 @@ pid_t begin_worker(godwit::Space& space, const std::function<void(godwit::Space&
 
 // Killed from outside, that is. A worker that fails would fail again.
 bool has_died(pid_t worker) {
-  int status = 0;
-  if (waitpid(worker, &status, WNOHANG) == 0) return false;
-  if (WIFEXITED(status)) throw WorkerFailed();
-  int signo = WTERMSIG(status);
-  if (signo != SIGKILL && signo != SIGTERM)
-    throw std::runtime_error("a worker died of signal " + std::to_string(signo) + "; please report this");
+  siginfo_t end{};
+  waitid(P_PID, static_cast<id_t>(worker), &end, WEXITED | WNOHANG | WNOWAIT);
+  if (end.si_pid == 0) return false;
+  if (end.si_code == CLD_EXITED) throw WorkerFailed();
+  if (end.si_status != SIGKILL && end.si_status != SIGTERM)
+    throw std::runtime_error("a worker died of signal " + std::to_string(end.si_status) + "; please report this");
+  waitpid(worker, nullptr, 0);
   return true;
 }
 
@@ -92,7 +93,8 @@ void Bag::hand_out_missing() {
 // Between two results: ends when it was told to, kills as it was asked to, and replaces the dead.
 void Bag::look_after_workers() {
   if (interrupted) throw Interrupted{interrupted};
-  std::erase_if(workers_, has_died);
+  for (auto worker = workers_.begin(); worker != workers_.end();)
+    worker = has_died(*worker) ? workers_.erase(worker) : worker + 1;
   while (workers_.size() < static_cast<size_t>(crew_.workers)) workers_.push_back(begin_worker(space_, work_));
   int64_t done = tasks_ - static_cast<int64_t>(missing_.size());
   if (done * (crew_.kill + 1) >= (killed_ + 1) * tasks_) kill_one();  // evenly over the run
@@ -106,7 +108,7 @@ void Bag::kill_one() {
 }
 
 void Bag::print_speed(double seconds, double sequential_seconds) const {
-  std::printf("tasks %lld workers %lld seconds %.2f tasks_per_second %.0f speed_up %.2f sequential_seconds %.2f killed %lld\n",
+  std::printf("tasks %lld workers %lld seconds %.3f tasks_per_second %.0f speed_up %.2f sequential_seconds %.3f killed %lld\n",
               static_cast<long long>(tasks_), static_cast<long long>(crew_.workers), seconds, static_cast<double>(tasks_) / seconds,
               sequential_seconds / seconds, sequential_seconds, static_cast<long long>(killed_));
 }
