@@ -1,0 +1,140 @@
+#include "support/bag.hh"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+namespace demo {
+namespace {
+
+constexpr int kFailed = 1;  // exit status
+
+struct Interrupted {
+  int signo;
+};
+struct WorkerFailed {};  // it has said why
+
+volatile sig_atomic_t interrupted = 0;  // the signal
+
+void end_on_signals() {
+  for (int signo : {SIGINT, SIGTERM, SIGHUP}) signal(signo, [](int caught) { interrupted = caught; });
+}
+
+void tell(const char* what) { std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, what); }
+
+[[noreturn]] void be_worker(godwit::Space& space, const std::function<void(godwit::Space&)>& work, pid_t master) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != master) _exit(kFailed);  // it had died before
+  for (int signo : {SIGINT, SIGHUP}) signal(signo, SIG_IGN);  // the terminal's are for the master
+  signal(SIGTERM, SIG_DFL);
+  try {
+    work(space);
+  } catch (const std::exception& error) {
+    tell(error.what());
+  }
+  _exit(kFailed);
+}
+
+pid_t begin_worker(godwit::Space& space, const std::function<void(godwit::Space&)>& work) {
+  pid_t master = getpid(), worker = fork();
+  if (worker == 0) be_worker(space, work, master);
+  if (worker < 0) throw std::system_error(errno, std::generic_category(), "a worker cannot be started");
+  return worker;
+}
+
+// Killed from outside, that is. A worker that fails would fail again.
+bool has_died(pid_t worker) {
+  siginfo_t end{};
+  waitid(P_PID, static_cast<id_t>(worker), &end, WEXITED | WNOHANG | WNOWAIT);
+  if (end.si_pid == 0) return false;
+  if (end.si_code == CLD_EXITED) throw WorkerFailed();
+  if (end.si_status != SIGKILL && end.si_status != SIGTERM)
+    throw std::runtime_error("a worker died of signal " + std::to_string(end.si_status) + "; please report this");
+  waitpid(worker, nullptr, 0);
+  return true;
+}
+
+}  // namespace
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Bag::Bag(const Crew& crew)
+    : crew_(crew),
+      name_(program_invocation_short_name + ("-" + std::to_string(getpid()))),
+      space_((end_on_signals(), godwit::Space::create(name_))) {}
+
+Bag::~Bag() {
+  for (pid_t worker : workers_) kill(worker, SIGKILL);
+  for (pid_t worker : workers_) waitpid(worker, nullptr, 0);
+  try {
+    godwit::Space::drop(name_);
+  } catch (const godwit::Failure& failure) {
+    tell(failure.what());
+  }
+}
+
+void Bag::start(const std::function<void(godwit::Space&)>& work, int64_t tasks) {
+  work_ = work;
+  tasks_ = tasks;
+  for (int64_t task = 0; task < tasks; ++task) missing_.insert(missing_.end(), task);
+}
+
+void Bag::hand_out_missing() {
+  for (int64_t task : missing_) space_.out("task", task);
+}
+
+// Between two results: ends when it was told to, kills as it was asked to, and replaces the dead.
+void Bag::look_after_workers() {
+  if (interrupted) throw Interrupted{interrupted};
+  for (auto worker = workers_.begin(); worker != workers_.end();)
+    worker = has_died(*worker) ? workers_.erase(worker) : worker + 1;
+  while (workers_.size() < static_cast<size_t>(crew_.workers)) workers_.push_back(begin_worker(space_, work_));
+  int64_t done = tasks_ - static_cast<int64_t>(missing_.size());
+  if (done * (crew_.kill + 1) >= (killed_ + 1) * tasks_) kill_one();  // evenly over the run
+}
+
+void Bag::kill_one() {
+  pid_t worker = workers_[random_() % workers_.size()];
+  kill(worker, SIGKILL);
+  waitid(P_PID, static_cast<id_t>(worker), nullptr, WEXITED | WNOWAIT);  // so that nobody is killed twice
+  ++killed_;
+}
+
+void Bag::print_speed(double seconds, double sequential_seconds) const {
+  std::printf("tasks %lld workers %lld seconds %.3f tasks_per_second %.0f speed_up %.2f sequential_seconds %.3f killed %lld\n",
+              static_cast<long long>(tasks_), static_cast<long long>(crew_.workers), seconds, static_cast<double>(tasks_) / seconds,
+              sequential_seconds / seconds, sequential_seconds, static_cast<long long>(killed_));
+}
+
+double sequentially(int64_t tasks, const std::function<void(int64_t)>& work) {
+  auto began = std::chrono::steady_clock::now();
+  Progress progress("sequential", tasks);
+  for (int64_t task = 0; task < tasks; ++task) {
+    work(task);
+    progress.show(task + 1);
+  }
+  return seconds_since(began);
+}
+
+int run(const std::function<void()>& demo) {
+  try {
+    demo();
+    return 0;
+  } catch (const Interrupted& by) {
+    signal(by.signo, SIG_DFL);  // whoever waits for us sees what ended us
+    raise(by.signo);
+  } catch (const WorkerFailed&) {
+  } catch (const std::exception& error) {
+    tell(error.what());
+  }
+  return kFailed;
+}
+
+}  // namespace demo

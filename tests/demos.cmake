@@ -1,0 +1,3 @@
+# Tests of the demos in Linda. demos/move_redis is a test of its own (move.cmake).
+add_test(NAME demos.linda COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/demos_test.py ${CMAKE_SOURCE_DIR})
+set_tests_properties(demos.linda PROPERTIES LABELS e2e TIMEOUT 300 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""The demos in Linda: what they print, with workers killed meanwhile, and that nothing of them is left.
+
+usage: demos_test.py SOURCE_DIRECTORY      (the executables: $GODWIT_BUILD)
+"""
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+DEMOS = os.path.join(sys.argv[1], "demos")
+sys.path.insert(0, os.path.join(DEMOS, "support"))
+import hosts as hosts_module  # noqa: E402
+
+GODWIT = os.path.join(hosts_module.build_directory(), "godwit")
+TRIFLE = {"mandelbrot": ["--width", "60", "--height", "40"], "dna_search": ["--sequences", "20", "--length", "50"],
+          "matrix": ["--blocks", "3", "--block", "10"]}
+
+
+def pattern(expected):
+    """A * stands for a word that differs from run to run."""
+    return re.escape(expected).replace(r"\*", r"\S+") + r"\Z"
+
+
+class Demos(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="godwit-demos-")
+        self.home = os.path.join(self.folder.name, "home")
+        os.mkdir(self.home, 0o700)
+        self.environment = {**os.environ, "GODWIT_HOME": self.home}
+        self.addCleanup(self.folder.cleanup)
+        self.addCleanup(lambda: self.godwit("node", "--stop"))
+
+    def godwit(self, *words):
+        return subprocess.run([GODWIT, *words], env=self.environment, capture_output=True, text=True, timeout=60).stdout
+
+    def spaces(self):
+        return [json.loads(line)["space"] for line in self.godwit("spaces", "--json").splitlines()]
+
+    def start(self, name, *arguments, **options):
+        options = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen([os.path.join(DEMOS, name, "run"), *arguments], cwd=self.folder.name, text=True, **options)
+
+    def prints_what_is_expected(self, name):
+        with open(os.path.join(DEMOS, name, "expected.txt")) as file:
+            command, expected = file.read().split("\n", 1)
+        words = shlex.split(command)
+        self.assertEqual(words[:2], ["$", f"demos/{name}/run"])
+        out, error = self.start(name, *words[2:]).communicate(timeout=100)
+        self.assertRegex(out, pattern(expected))
+        self.assertEqual(error, "")
+        self.assertEqual(self.spaces(), [])
+
+    def test_mandelbrot(self):
+        self.prints_what_is_expected("mandelbrot")
+        with open(os.path.join(self.folder.name, "mandelbrot.png"), "rb") as picture:
+            self.assertEqual(picture.read(8), b"\x89PNG\r\n\x1a\n")
+
+    def test_dna_search(self):
+        self.prints_what_is_expected("dna_search")
+
+    def test_matrix(self):
+        self.prints_what_is_expected("matrix")
+
+    def test_more_workers_than_tasks(self):
+        for name, arguments in TRIFLE.items():
+            demo = self.start(name, *arguments, "--workers", "50")
+            demo.communicate(timeout=60)
+            self.assertEqual(demo.returncode, 0)
+
+    def test_an_interrupt_leaves_nothing(self):
+        for signo in (signal.SIGINT, signal.SIGTERM):
+            demo = self.start("mandelbrot", "--iterations", "30000", "--width", "600")
+            while not any(space.startswith("mandelbrot-") for space in self.spaces()):
+                self.assertIsNone(demo.poll())
+            demo.send_signal(signo)
+            demo.communicate(timeout=60)
+            self.assertEqual(demo.returncode, -signo)
+            self.assertEqual(self.spaces(), [])
+
+    def test_an_error_is_one_line_and_leaves_nothing(self):
+        demo = self.start("mandelbrot", *TRIFLE["mandelbrot"], "--file", "/nowhere/m.png")
+        self.assertRegex(demo.communicate(timeout=60)[1], r"\Amandelbrot: cannot write /nowhere/m\.png: .+; --file .+\n\Z")
+        self.assertEqual((demo.returncode, self.spaces()), (1, []))
+        for arguments in (["--workers", "0"], ["--workers", "x"], ["--workers"], ["--what"]):
+            demo = self.start("matrix", *arguments)
+            self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: .+; see --help\n\Z")
+            self.assertEqual(demo.returncode, 2)
+
+    def test_without_a_home_a_demo_makes_one_and_removes_it(self):
+        demo = self.start("dna_search", *TRIFLE["dna_search"], env={**os.environ, "GODWIT_HOME": "", "TMPDIR": self.folder.name})
+        demo.communicate(timeout=60)
+        self.assertEqual(demo.returncode, 0)
+        self.assertEqual(os.listdir(self.folder.name), ["home"])
+
+    def test_a_terminal_has_a_bar(self):
+        ours, theirs = pty.openpty()
+        demo = self.start("matrix", *TRIFLE["matrix"], stderr=theirs)
+        os.close(theirs)
+        demo.communicate(timeout=60)
+        self.assertRegex(os.read(ours, 65536), rb"sequential +\[#{50}\] 100 %.*workers +\[ +\] +0 %")
+        os.close(ours)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
