@@ -99,6 +99,15 @@ class Spaces(unittest.TestCase):
         self.gives("collect", '("a", ?)', "--to", "net", status=REFUSED)
         self.gives("collect", '("a", ?)', "--to", "default", status=REFUSED)
 
+    def test_watch_prints_what_comes_though_it_is_taken(self):
+        watching = self.popen("watch", '("w", ?)', "--count", "2")
+        self.assertEqual(watching.stderr.readline(), "watching\n")
+        for n in (1, 2):
+            self.gives("out", f'("w", {n})')
+            self.gives("in", '("w", ?)', out=f'("w", {n})\n')
+        self.assertEqual((watching.wait(60), watching.communicate()[0]), (DONE, '("w", 1)\n("w", 2)\n'))
+        self.gives("watch", '("w", ?)', "--timeout", "0.05", status=TIMED_OUT)
+
     def piped(self, text, *words):
         done = subprocess.run([GODWIT, "import", *words], env=self.environment, input=text, capture_output=True)
         return done.returncode, done.stderr.decode()
@@ -128,7 +137,7 @@ class Spaces(unittest.TestCase):
 
     def test_wrong_words_are_refused_with_one_line(self):
         for status, *words in ((USAGE, "out"), (USAGE, "out", "(?int)"), (USAGE, "in", "(1"), (USAGE, "spaces", "--capacity", "1"),
-                               (USAGE, "collect", "(1)"), (USAGE, "import", "(1)"), (USAGE, "export", "(1"),
+                               (USAGE, "collect", "(1)"), (USAGE, "watch"), (USAGE, "watch", "(1)", "--count", "x"), (USAGE, "import", "(1)"), (USAGE, "export", "(1"),
                                (REFUSED, "out", "(1)", "--space", "absent"), (REFUSED, "in", "(?)", "--space", "net"),
                                (REFUSED, "spaces", "--create", "a b"), (REFUSED, "spaces", "--drop", "absent")):
             got, out, error = self.godwit(*words)

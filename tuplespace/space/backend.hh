@@ -15,6 +15,19 @@ namespace godwit {
 
 class Home;
 
+/// Shows the tuples that come. Used by the thread that made it.
+class Watcher {
+ public:
+  using Show = std::function<void(TupleView)>;
+
+  virtual ~Watcher() = default;
+  /// returns  whether one was shown; false: none has come yet (wait null).
+  /// errors   timed_out, operation_canceled.
+  virtual Result<bool> next(const Wait* wait, const Show& show) = 0;
+  /// How many came and were not kept, because too many were waiting to be shown.
+  virtual uint64_t missed() const = 0;
+};
+
 /// Any number of threads may use one. A child of fork may go on with its parent's.
 class Backend {
  public:
@@ -39,6 +52,8 @@ class Backend {
   /// To another backend's space, all or none.
   /// errors  also operation_not_supported: not from this one to that one.
   virtual Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) = 0;
+  /// Watches from now on.
+  virtual Result<std::unique_ptr<Watcher>> watch(AnyOf any_of) = 0;
   /// Hosts that did not answer in the last rd, rdp or count; their tuples were left out.
   virtual std::vector<std::string> silent() const { return {}; }
 };

@@ -65,6 +65,17 @@ Prints how many tuples match any of the templates, as a bare number, which is JS
 waiting, whatever --timeout says. See godwit help rd.
 )";
 
+constexpr std::string_view kWatchUsage =
+    R"(usage: godwit watch TUPLE... [--space S] [--count N] [--timeout SECONDS] [--json]
+
+Prints every tuple that comes to a space from now on and matches any of the templates, also what is taken
+at once; it stays where it is. Says "watching" on stderr when it has begun. Templates are those of godwit
+help rd. Of net: what the streams of this host hold when it looks, each byte once.
+
+   --count N           ends after N tuples; else it goes on until it is interrupted
+   --timeout SECONDS   gives up with status 124
+)";
+
 constexpr std::string_view kCollectUsage =
     R"(usage: godwit collect TUPLE... --to S [--space S] [--copy] [--json]
 
@@ -112,6 +123,7 @@ struct Request {
   std::vector<Template> wanted;
   std::string space, to;
   Wait wait;
+  uint64_t count = ~uint64_t{0};
   bool json = false, copies = false;
 };
 
@@ -128,6 +140,11 @@ Result<Request> parse(const Args& args, std::span<const OptionSpec> more = {}) {
   request.to = options->value("--to").value_or("");
   request.json = options->has("--json");
   request.copies = options->has("--copy");
+  if (auto count = options->value("--count")) {
+    auto number = parse_number(*count, ~uint64_t{0});
+    if (!number) return misuse("--count takes a number, not '" + *count + "'");
+    request.count = *number;
+  }
   if (auto timeout = options->value("--timeout")) {
     auto seconds = parse_seconds(*timeout);
     if (!seconds) return misuse("--timeout takes seconds, not '" + *timeout + "'");
@@ -242,6 +259,28 @@ int collect(const Args& args) {
   return print_number("collect", (*from)->collect(**to, TemplateViews(request->wanted), request->copies));
 }
 
+int watch(const Args& args) {
+  static constexpr std::array<OptionSpec, 1> kMore = {{{"--count", Takes::kValue}}};
+  auto request = parse_with_templates(args, kMore);
+  if (!request) return usage_error("watch", request.error().what);
+  if (request->wanted.empty()) return usage_error("watch", tuple_needed().what);
+  auto space = open(request->space);
+  auto watcher = space ? (*space)->watch(TemplateViews(request->wanted)) : space.error();
+  if (!watcher) return fail("watch", watcher.error());
+  std::fprintf(stderr, "watching\n");
+  uint64_t missed = 0;
+  for (uint64_t shown = 0; shown < request->count; ++shown) {
+    bool printed = true;
+    auto seen = (*watcher)->next(&request->wait, [&](TupleView tuple) { printed = print(to_tuple(tuple), request->json); });
+    if (!seen) return fail("watch", seen.error());
+    if (!printed) return fail("watch", kRefused, "the tuple cannot be printed; see where stdout leads");
+    if ((*watcher)->missed() != missed)
+      fail("watch", kDone, std::to_string((*watcher)->missed() - missed) + " tuples came faster than they could be printed; they are left out");
+    missed = (*watcher)->missed();
+  }
+  return kDone;
+}
+
 // ---- export, import
 
 int export_tuples(const Args& args) {
@@ -338,6 +377,7 @@ constexpr Command kCommands[] = {
     {"rd", "print a tuple, waiting until there is one", kRdUsage, rd},
     {"rdp", "print a tuple if there is one", kRdpUsage, rdp},
     {"count", "print how many tuples match", kCountUsage, count},
+    {"watch", "print the tuples that come", kWatchUsage, watch},
     {"collect", "move tuples to another space", kCollectUsage, collect},
     {"export", "write the tuples of a space to stdout", kExportUsage, export_tuples},
     {"import", "put tuples from stdin into a space", kImportUsage, import_tuples},

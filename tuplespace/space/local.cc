@@ -6,6 +6,18 @@
 namespace godwit {
 namespace {
 
+class LocalWatcher final : public Watcher {
+ public:
+  LocalWatcher(store::Store store, store::Watching watching) : store_(std::move(store)), watching_(watching) {}
+  ~LocalWatcher() override { store_.end_watch(watching_); }
+  Result<bool> next(const Wait* wait, const Show& show) override { return store_.next(watching_, wait, show); }
+  uint64_t missed() const override { return watching_.missed; }
+
+ private:
+  store::Store store_;
+  store::Watching watching_;
+};
+
 class LocalBackend final : public Backend {
  public:
   LocalBackend(std::shared_ptr<Host> host, store::Store store) : host_(std::move(host)), store_(std::move(store)) {}
@@ -15,6 +27,11 @@ class LocalBackend final : public Backend {
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.in(any_of, wait, receive); }
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.rd(any_of, wait, receive); }
   Result<uint64_t> count(AnyOf any_of) override { return store_.count(any_of); }
+  Result<std::unique_ptr<Watcher>> watch(AnyOf any_of) override {
+    auto watching = store_.watch(any_of);
+    if (!watching) return watching.error();
+    return std::unique_ptr<Watcher>(std::make_unique<LocalWatcher>(store_, *watching));
+  }
   Result<std::vector<Tuple>> all(AnyOf any_of) override { return store_.all(any_of); }
   Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) override {
     auto* other = dynamic_cast<LocalBackend*>(&to);

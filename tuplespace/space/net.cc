@@ -1,6 +1,8 @@
 #include "tuplespace/space/net.hh"
 
 #include <algorithm>
+#include <deque>
+#include <map>
 
 #include "tuplespace/shared/bell.hh"
 #include "tuplespace/store/desk.hh"
@@ -20,6 +22,66 @@ constexpr auto kPatience = std::chrono::seconds(5);        // of the client, bey
 Error mediators_only() {
   return make_error(std::errc::operation_not_permitted, "out, in and inp on socket traffic are for mediators; use rd, rdp or count");
 }
+
+Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }
+
+// What of this host's traffic has not been shown yet, each time it looks.
+class NetWatcher final : public Watcher {
+ public:
+  NetWatcher(shared::Thread& self, Backend::AnyOf any_of) : source_(self), segment_(self.segment) {
+    for (TemplateView one : any_of) wanted_.push_back(to_template(one));
+  }
+
+  Result<bool> next(const Wait* wait, const Show& show) override {
+    std::optional<std::stop_callback<std::function<void()>>> nudge;
+    if (wait) nudge.emplace(wait->stop, [this] { shared::wake_watchers(segment_); });
+    for (;;) {
+      uint32_t mark = source_.subscribe(TemplateViews(wanted_));
+      if (fresh_.empty()) look();
+      if (!fresh_.empty()) {
+        show(views_of(fresh_.front()));
+        fresh_.pop_front();
+        return true;
+      }
+      if (!wait) return false;
+      if (wait->stop.stop_requested()) return stopped();
+      if (std::chrono::steady_clock::now() >= wait->deadline) return make_error(std::errc::timed_out, "nothing came in time");
+      source_.wait(mark, wait->deadline);
+    }
+  }
+  uint64_t missed() const override { return 0; }
+
+ private:
+  // Of a stream, the bytes behind those that were shown.
+  void look() {
+    source_.for_each(TemplateViews(wanted_), [&](TupleView tuple) {
+      bool request = tuple[0].text == "connect";
+      int64_t& shown = request ? shown_[std::string(tuple[3].text)] : shown_[std::string(tuple[1].text).append(tuple[2].text)];
+      int64_t from = request ? shown : std::max(shown, tuple[3].integer);
+      shown = request ? 1 : tuple[3].integer + static_cast<int64_t>(tuple[4].text.size());
+      if (from < shown) keep_if_wanted(tuple, from);
+      return true;
+    });
+  }
+  void keep_if_wanted(TupleView tuple, int64_t from) {
+    std::vector<FieldView> fields(tuple.begin(), tuple.end());
+    if (fields[0].text == "stream") {
+      fields[4].text.remove_prefix(static_cast<size_t>(from - fields[3].integer));
+      fields[3] = FieldView::of(from);
+    }
+    TemplateViews views(wanted_);
+    AnyOf any_of(views);
+    if (std::any_of(any_of.begin(), any_of.end(), [&](TemplateView one) { return match(one, fields); }))
+      fresh_.push_back(to_tuple(fields));
+  }
+
+  using AnyOf = Backend::AnyOf;
+  StreamSource source_;
+  shared::Segment segment_;
+  std::vector<Template> wanted_;
+  std::deque<Tuple> fresh_;
+  std::map<std::string, int64_t> shown_;  // by connection and direction: where what was shown ends
+};
 
 class NetBackend final : public Backend {
  public:
@@ -74,6 +136,12 @@ class NetBackend final : public Backend {
 
   Result<void> out_all(std::span<const Tuple>) override { return mediators_only(); }
 
+  Result<std::unique_ptr<Watcher>> watch(AnyOf any_of) override {
+    auto desk = store::Desk::of(host_->segment());
+    if (!desk) return desk.error();
+    return std::unique_ptr<Watcher>(std::make_unique<NetWatcher>((*desk)->self, any_of));
+  }
+
   std::vector<std::string> silent() const override {
     std::lock_guard guard(lock_);
     return silent_;
@@ -93,7 +161,7 @@ class NetBackend final : public Backend {
     std::stop_callback nudge(wait.stop, [this] { shared::wake_watchers(host_->segment()); });
     for (;;) {
       if (auto found = godwit::rdp(source, any_of)) return found;
-      if (wait.stop.stop_requested()) return make_error(std::errc::operation_canceled, "the wait was stopped");
+      if (wait.stop.stop_requested()) return stopped();
       auto others = other_hosts();
       if (!others) return others.error();
       Deadline now = std::chrono::steady_clock::now();

@@ -101,6 +101,22 @@ std::optional<Tuple> Space::dynamic_get(Get get, const Wait* wait, std::span<con
 uint64_t Space::number_of(AnyOf any_of) { return value_of(backend_->count(any_of)); }
 uint64_t Space::gather(Space& to, AnyOf any_of, bool copies) { return value_of(backend_->collect(*to.backend_, any_of, copies)); }
 
+Subscription Space::watch(AnyOf any_of) { return Subscription(value_of(backend_->watch(any_of))); }
+Subscription Space::subscribe(const Template& wanted) { return watch(TemplateViews(wanted)); }
+Subscription Space::subscribe(std::span<const Template> any_of) { return watch(TemplateViews(any_of)); }
+
+Subscription::Subscription(std::unique_ptr<Watcher> watcher) : watcher_(std::move(watcher)) {}
+Subscription::Subscription(Subscription&&) noexcept = default;
+Subscription& Subscription::operator=(Subscription&&) noexcept = default;
+Subscription::~Subscription() = default;
+Tuple Subscription::next() { return *next(Wait()); }
+std::optional<Tuple> Subscription::next(const Wait& wait) {
+  std::optional<Tuple> seen;
+  (void)in_time(watcher_->next(&wait, [&](TupleView tuple) { seen = to_tuple(tuple); }));
+  return seen;
+}
+uint64_t Subscription::missed() const { return watcher_->missed(); }
+
 std::shared_ptr<Request> Space::begin(TemplateView wanted, bool takes) { return requests_->begin(to_template(wanted), takes); }
 
 PendingBase::PendingBase(std::shared_ptr<Requests> requests, std::shared_ptr<Request> request)

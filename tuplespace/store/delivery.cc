@@ -84,10 +84,7 @@ void pin(Desk& desk, Ref tuple) {
   desk.commit();
 }
 
-namespace {
-
-void unpin(Desk& desk, Bench& bench) {
-  Ref tuple = bench.pinned;
+void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget) {
   Stored& stored = stored_at(desk, tuple);
   for (;;) {
     Place place = stored.place;
@@ -96,13 +93,15 @@ void unpin(Desk& desk, Bench& bench) {
     expect(stored.pins & ~kShared & ~kTaken);
     bool last = (stored.pins & ~kShared) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);
-    desk.set(&bench.pinned, Ref{0});
+    forget();
     if (last) pick_up(desk, kFirstHand, tuple);
     desk.commit();
     break;
   }
   give(desk, kFirstHand);
 }
+
+namespace {
 
 void drop_copies(Desk& desk, Bench& bench) {
   while (Ref tuple = bench.chain) {
@@ -142,7 +141,7 @@ bool settle(Desk& desk, Ref& what, F f) {
 }  // namespace
 
 bool settle(Desk& desk, Bench& bench) noexcept {
-  return settle(desk, bench.pinned, [&](Desk& desk) { return unpin(desk, bench), true; }) &&
+  return settle(desk, bench.pinned, [&](Desk& desk) { return take_pin_off(desk, bench.pinned, [&] { desk.set(&bench.pinned, Ref{0}); }), true; }) &&
          settle(desk, bench.held, [&](Desk& desk) { return put_back_held(desk, bench); }) &&
          settle(desk, bench.chain, [&](Desk& desk) { return end_chain(desk, bench); });
 }

@@ -1,6 +1,8 @@
 // How tuples leave a space: taken (held), read (pinned), or on their way to another space (chained) on a thread's bench,
 // from where they are delivered, or go back if the thread is killed.
 #pragma once
+#include <functional>
+
 #include "tuplespace/store/root.hh"
 
 namespace godwit::store {
@@ -10,6 +12,9 @@ void take_out(Desk& desk, Stripe& stripe, Ref tuple);
 /// What the bench holds has been copied: it is no longer the space's.
 void deliver(Desk& desk);
 void pin(Desk& desk, Ref tuple);
+/// Takes one pin off a tuple, wherever it is by now, and with the last its memory if it was taken. forget: says in the same
+/// transaction that whoever had the pin has it no more.
+void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget);
 
 /// Takes the first tuple off a bench's chain and puts it where it belongs: to chain_space when that was decided, else
 /// back by its age. Locks the spaces if they are not locked. false: no memory for its shape.

@@ -12,6 +12,7 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
 namespace {
@@ -100,6 +101,7 @@ Desk::~Desk() {
   if (bench && !settle(*this, *bench)) return;
   if (bench) {
     try {
+      end_watches_of(*this, owner());
       flush_all(*this, *bench);
     } catch (const Damaged&) {
       empty_hands(*this);  // the caches' blocks are lost

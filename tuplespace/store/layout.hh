@@ -133,8 +133,29 @@ struct Root {
   uint32_t wild_waiters;             // in wild; changed under its lock, from 0 only under all stripes' locks (may_wait)
   Queue wild;                        // waiters that a tuple of any stripe may match
   Lock wild_lock;                    // after all stripes' locks
+  Ref watches;                       // linked; changed with all stripes' locks
+  uint32_t unused;
   char name[kNameLength + 1];
   Stripe stripes[kStripes];
+};
+
+inline constexpr uint32_t kWatched = 1024;             // tuples that a watch keeps
+inline constexpr uint64_t kWatchedBytes = 16ull << 20;  // of memory, unless one alone takes more
+
+/// Of a thread that watches what comes to a space. Outs write what has come, with the root's wild lock; the thread, or who
+/// reaps it, what was seen.
+struct Watch {
+  Ref next;                      // of the root's
+  uint32_t owner;                // whose it is
+  uint32_t generation;           // of the root
+  Ref wanted;                    // block with the templates (encoding.hh)
+  std::atomic<uint32_t> bell;    // futex word: grows when something comes
+  std::atomic<uint32_t> sleeps;  // somebody may sleep on it
+  uint64_t id;
+  uint64_t come, come_bytes;     // tuples, and their memory; those between come and seen are in the ring
+  uint64_t missed;               // came when the ring was full
+  uint64_t seen, seen_bytes;
+  Ref ring[kWatched + 1];        // pinned; one place more, for a kill may take back that one was seen
 };
 
 enum class Waiting : uint32_t { kNo = 0, kInStripe = 1, kWild = 2 };

@@ -4,6 +4,7 @@
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/waiters.hh"
+#include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
 namespace {
@@ -19,7 +20,7 @@ struct Takers {
 };
 
 void consider(Desk& desk, Takers& takers, uint32_t owner, const Bench& bench, TupleView fields) {
-  if (!wants(desk, bench, fields) || desk.is_dead(owner)) return;  // a dead one's wait goes with its slot
+  if (!wants(desk, bench.wanted, fields) || desk.is_dead(owner)) return;  // a dead one's wait goes with its slot
   if (bench.verb == Verb::kIn) {
     if (!takers.taker || bench.ticket < takers.ticket) takers.taker = owner, takers.ticket = bench.ticket;
   } else if (takers.readers.size() < kWakes - 1) {
@@ -65,17 +66,17 @@ void rehome(Desk& desk, Stripe& stripe, Stored& stored) {
   desk.commit();
 }
 
-// Whether anybody may wait for the stripe's tuples. A stripe's own waiters come and go with its lock. Wild ones come with all
+// Whether anybody may wait for the stripe's tuples, or watch them. A stripe's own waiters come and go with its lock. Wild ones come with all
 // stripes' locks, but go with their queue's: so a 0 counts only if the queue is not locked after it was seen, for else it
 // may be the change of somebody who is killed before it stands.
 bool may_wait(const Root& root, const Stripe& stripe) {
-  if (stripe.waiters || __atomic_load_n(&root.wild_waiters, __ATOMIC_ACQUIRE)) return true;
+  if (stripe.waiters || root.watches || __atomic_load_n(&root.wild_waiters, __ATOMIC_ACQUIRE)) return true;
   return root.wild_lock.word.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace
 
-void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields,
+void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, bool comes,
              const std::function<void()>& let_go) {
   if (root.arrivals_wanted.load(std::memory_order_relaxed)) tell_watchers(root);
   if (!may_wait(root, stripe)) {
@@ -92,9 +93,11 @@ void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, Tuple
     for_each_candidate(desk, root, stripe, fields, [&](uint32_t owner, const Bench& bench) {
       consider(desk, takers, owner, bench, fields);
     });
+    if (!linked && comes) note_arrival(desk, root, tuple, fields);
     serve(desk, root, stripe, tuple, shape, fields, takers, linked);
     if (!linked) let_go();
     desk.commit();
+    if (!linked && comes) ring_watches(desk, root);
     tell_answered(desk);
     more = takers.more_readers;
     if (more) wake_answered(desk);
@@ -122,7 +125,7 @@ bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView field
   Ref shape = shape_for(desk, stripe, fields);
   if (!shape) return false;
   if (as_newest) rehome(desk, stripe, stored);
-  publish(desk, root, stripe, tuple, shape, fields, let_go);
+  publish(desk, root, stripe, tuple, shape, fields, as_newest, let_go);
   return true;
 }
 

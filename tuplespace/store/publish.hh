@@ -7,9 +7,10 @@
 namespace godwit::store {
 
 /// Gives the tuple to those who wait for it, and puts it into its stripe unless one of them takes it.
+/// comes: it was not in the space before; else it comes back, which watches do not see.
 /// let_go: takes it from whoever had it before, in the same transaction.
 /// The waiters are to be woken after unlocking.
-void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields,
+void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, bool comes,
              const std::function<void()>& let_go);
 /// Wakes those who were answered.
 void wake_answered(Desk& desk);

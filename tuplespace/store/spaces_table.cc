@@ -10,6 +10,7 @@
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/waiters.hh"
+#include "tuplespace/store/watches.hh"
 #include "tuplespace/tuple.hh"
 
 namespace godwit::store {
@@ -104,6 +105,7 @@ void empty(Desk& desk, Root& root) {
     clear(desk, stripe);
   }
   dismiss_waiters(desk, root);
+  ring_watches(desk, root);
   root.room.fetch_add(1);
   wake_all(root.room);
   root.state.store(RootState::kFree);  // from here on the root may be another space's
@@ -185,7 +187,7 @@ std::vector<WaitFacts> list_waits(Desk& desk) {
     while_whole(desk, root, [&] {
       std::vector<WaitFacts> here;
       for_each_wait(desk, root, [&](const Bench& bench) {
-        here.push_back({std::string(name_of(root)), bench.verb == Verb::kIn, decode_wanted(wanted_of(desk, bench)), bench.pid});
+        here.push_back({std::string(name_of(root)), bench.verb == Verb::kIn, decode_wanted(wanted_at(desk, bench.wanted)), bench.pid});
       });
       std::move(here.begin(), here.end(), std::back_inserter(all));
     });

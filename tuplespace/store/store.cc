@@ -77,18 +77,6 @@ void await_answer(Bench& bench, const Wait& wait) {
   shared::learn(bench.spin_credit, shared::monotonic_ns() - before);
 }
 
-// The encoded templates, in the first hand.
-bool write_wanted(Desk& desk, std::span<const TemplateView> any_of) {
-  std::string bytes = encode_wanted(any_of);
-  Ref ref = take(desk, kFirstHand, sizeof(uint32_t) + bytes.size());
-  if (!ref) return false;
-  char* block = &desk.at<char>(ref);
-  uint32_t length = static_cast<uint32_t>(bytes.size());
-  std::memcpy(block, &length, sizeof length);
-  std::memcpy(block + sizeof length, bytes.data(), bytes.size());
-  return true;
-}
-
 bool is_busy(const Bench& bench) { return bench.held || bench.pinned || bench.chain; }
 
 // While a tuple is shown. What was not delivered goes back then; without memory for its shape it stays in hand, and the
@@ -239,7 +227,7 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
     Ref shape = !no && fits ? shape_for(desk, stripe, tuple) : 0;
     if (shape) {
       stored.age = next_age(stripe);
-      publish(desk, *root_, stripe, ref, shape, tuple, [&] { put_down(desk, kFirstHand); });
+      publish(desk, *root_, stripe, ref, shape, tuple, true, [&] { put_down(desk, kFirstHand); });
       balance(desk, stripe);
     } else if (!no && root_->capacity && memory > root_->capacity) {
       no = make_error(std::errc::message_size, "the tuple is larger than the space's capacity; create it with more");
@@ -466,6 +454,58 @@ Result<void> Store::show_all(std::span<const TemplateView> any_of, const Visit& 
     if (auto no = closed()) return *no;
     for (Ref ref : matches_of(desk, locked.stripes(), any_of))
       if (!visit(fields_of(desk, stored_at(desk, ref)).view())) break;
+    return {};
+  });
+}
+
+Result<Watching> Store::watch(std::span<const TemplateView> any_of) {
+  if (auto no = refuse(any_of)) return *no;
+  return work<Watching>([&](Desk& desk) -> Result<Watching> {
+    if (auto no = closed()) return *no;
+    WatchRef begun = begin_watch(desk, *root_, any_of);
+    if (!begun.ref) return make_error(std::errc::no_space_on_device, "no room for a watch; a space has 16 at most");
+    return Watching{begun};
+  });
+}
+
+Result<bool> Store::next(Watching& watching, const Wait* wait, const std::function<void(TupleView)>& show) {
+  return work<bool>([&](Desk& desk) -> Result<bool> {
+    for (;;) {
+      uint32_t bell = 0;
+      if (watching.seen == watching.come)
+        if (auto no = look_at_watch(desk, watching, &bell)) return *no;
+      Watch& watch = desk.at<Watch>(watching.watch.ref);
+      if (watching.seen != watching.come) {
+        show(fields_of(desk, stored_at(desk, place_in(watch, watching.seen))).view());
+        pass_arrival(desk, watch);
+        ++watching.seen;
+        return true;
+      }
+      if (!wait) return false;
+      std::optional<Error> why;
+      if (over(*wait, why)) return *why;
+      std::stop_callback nudge(wait->stop, [&] { ring(watch); });
+      sleep_on(watch.bell, bell, wait->deadline, kTick);
+    }
+  });
+}
+
+// What has come to it by now; if nothing, its bell as it is before anything does. An error: it is over.
+std::optional<Error> Store::look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const {
+  Locked locked(desk, *root_, kStripes);
+  Watch* watch = find_watch(desk, *root_, watching.watch);
+  if (!watch) return make_error(std::errc::identifier_removed, "the watch has ended with the thread that made it; begin another");
+  watching.come = watch->come;
+  watching.missed = watch->missed;
+  if (watching.seen != watching.come) return std::nullopt;
+  watch->sleeps = 1;
+  *bell = watch->bell;
+  return closed();
+}
+
+void Store::end_watch(const Watching& watching) {
+  (void)work<void>([&](Desk& desk) -> Result<void> {
+    store::end_watch(desk, *root_, watching.watch);
     return {};
   });
 }

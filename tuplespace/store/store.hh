@@ -8,8 +8,15 @@
 #include "tuplespace/source.hh"
 #include "tuplespace/store/encoding.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
+
+/// A watch, and how far its thread has got.
+struct Watching {
+  WatchRef watch;
+  uint64_t seen = 0, come = 0, missed = 0;
+};
 
 class Store final : public TupleSource {
  public:
@@ -50,6 +57,13 @@ class Store final : public TupleSource {
   Result<uint64_t> collect(Store& to, std::span<const TemplateView> any_of);
   Result<uint64_t> copy_collect(Store& to, std::span<const TemplateView> any_of);
 
+  /// Begins to watch what comes: every tuple that matches, from now on. The watch is the calling thread's, and ends with it.
+  /// errors  no_space_on_device, also when a space is watched by 16 already.
+  Result<Watching> watch(std::span<const TemplateView> any_of);
+  /// Shows the next tuple that has come. returns false: none has yet, and wait is null.
+  Result<bool> next(Watching& watching, const Wait* wait, const std::function<void(TupleView)>& show);
+  void end_watch(const Watching& watching);
+
   /// As TupleSource says; visit is called with the space locked: it must not use it.
   void for_each(std::span<const TemplateView> any_of, const Visit& visit) override;
   uint32_t subscribe(std::span<const TemplateView> any_of) override;
@@ -69,6 +83,7 @@ class Store final : public TupleSource {
                     std::string* copied);
   Result<void> show_all(std::span<const TemplateView> any_of, const Visit& visit);
   bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
+  std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
   template <class F>
   auto blamed(F f);

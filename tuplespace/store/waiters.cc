@@ -1,5 +1,7 @@
 #include "tuplespace/store/waiters.hh"
 
+#include <cstring>
+
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/recovery.hh"
 
@@ -56,16 +58,27 @@ void for_each_in(Desk& desk, Root& root, const Queue& queue, uint32_t key, F f) 
 
 }  // namespace
 
-std::string_view wanted_of(const Desk& desk, const Bench& bench) {
-  const char* block = reinterpret_cast<const char*>(&desk.at<uint32_t>(bench.wanted));
+bool write_wanted(Desk& desk, std::span<const TemplateView> any_of) {
+  std::string bytes = encode_wanted(any_of);
+  Ref ref = take(desk, kFirstHand, sizeof(uint32_t) + bytes.size());
+  if (!ref) return false;
+  char* block = &desk.at<char>(ref);
+  uint32_t length = static_cast<uint32_t>(bytes.size());
+  std::memcpy(block, &length, sizeof length);
+  std::memcpy(block + sizeof length, bytes.data(), bytes.size());
+  return true;
+}
+
+std::string_view wanted_at(const Desk& desk, Ref wanted) {
+  const char* block = reinterpret_cast<const char*>(&desk.at<uint32_t>(wanted));
   uint32_t length;
   __builtin_memcpy(&length, block, sizeof length);
-  check_room(desk, bench.wanted, sizeof length + uint64_t{length});
+  check_room(desk, wanted, sizeof length + uint64_t{length});
   return {block + sizeof length, length};
 }
 
-bool wants(Desk& desk, const Bench& bench, TupleView fields) {
-  auto matches = match_encoded(wanted_of(desk, bench), fields);
+bool wants(Desk& desk, Ref wanted, TupleView fields) {
+  auto matches = match_encoded(wanted_at(desk, wanted), fields);
   if (!matches) throw Damaged();
   return *matches;
 }

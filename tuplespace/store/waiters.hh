@@ -10,10 +10,11 @@
 
 namespace godwit::store {
 
-/// The encoded templates of a wait.
-std::string_view wanted_of(const Desk& desk, const Bench& bench);
-/// Whether the waiting thread wants such a tuple.
-bool wants(Desk& desk, const Bench& bench, TupleView fields);
+/// Writes the encoded templates of a wait or watch, into the first hand. False: no memory.
+bool write_wanted(Desk& desk, std::span<const TemplateView> any_of);
+std::string_view wanted_at(const Desk& desk, Ref wanted);
+/// Whether such a tuple is wanted.
+bool wants(Desk& desk, Ref wanted, TupleView fields);
 
 /// Calls f(owner, bench) for the waits that such a tuple may answer, in each queue the longest first.
 /// The stripe's lock and the root's wild lock held.

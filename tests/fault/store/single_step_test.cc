@@ -239,6 +239,36 @@ TEST_F(StoreSingleStep, HandOverToABlockedRdAndIn) {
                });
 }
 
+TEST_F(StoreSingleStep, OutThatIsWatched) {
+  auto watching = a.watch(AnyOf("(\"k\", 7, ?bytes)").wanted()).value();
+  uint64_t seen = 0;
+  auto check = [&] {
+    uint64_t there = count(a, "(\"k\", 7, ?)");
+    auto next = a.next(watching, nullptr, [](TupleView) {});
+    seen += next && *next;
+    EXPECT_EQ(next && *next, there == 1) << "it came and was seen, or neither";
+    (void)inp(a, "(\"k\", 7, ?)");
+  };
+  step_through("watched out", [] {}, [&](store::Desk&) { (void)a.out(seven_); }, check);
+  EXPECT_GT(seen, 0u);
+  a.end_watch(watching);
+}
+
+TEST_F(StoreSingleStep, WatchingAndPassing) {
+  auto operation = [&](store::Desk&) {
+    auto watching = a.watch(any_item_.wanted()).value();
+    (void)a.out(seven_);
+    (void)a.in(any_item_.wanted(), nullptr, [](TupleView) { return true; });
+    (void)a.next(watching, nullptr, [](TupleView) {});
+    a.end_watch(watching);
+  };
+  auto check = [&] {
+    EXPECT_LE(count(a, "(\"k\", 7, ?)"), 1u);
+    (void)inp(a, "(\"k\", 7, ?)");
+  };
+  step_through("watch, out, in, pass, end", [] {}, operation, check);
+}
+
 TEST_F(StoreSingleStep, Collect) {
   auto prepare = [&] {
     while (inp(b, "(?, ?, ?)") != "absent") {

@@ -185,6 +185,20 @@ TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
   EXPECT_EQ(space_.in("job", formal<int>), std::tuple(1));
 }
 
+TEST_F(SpaceTest, ASubscriptionShowsWhatComes) {
+  space_.out("seen", 0);
+  Subscription coming = space_.subscribe("seen", formal<int>);
+  EXPECT_FALSE(coming.next(0s));
+  space_.out("seen", 1);
+  space_.in("seen", 1);
+  space_.out("other", 2);
+  EXPECT_EQ(to_text(coming.next()), "(\"seen\", 1)");
+  EXPECT_FALSE(coming.next(0s));
+  EXPECT_EQ(coming.missed(), 0u);
+  Subscription traffic = Space("net").subscribe("stream", any, any, any, any);
+  EXPECT_FALSE(traffic.next(0s));
+}
+
 TEST_F(SpaceTest, RequestsOfADroppedSpaceFail) {
   auto pending = space_.in_async("never");
   Space::drop(name());

@@ -42,6 +42,8 @@
 namespace godwit {
 
 class Backend;
+class Watcher;
+class Subscription;
 template <class T>
 class Pending;
 class Request;
@@ -133,6 +135,12 @@ class Space {
   }
   uint64_t copy_collect(Space& to, const Template& wanted) { return gather(to, TemplateViews(wanted), true); }
 
+  /// Shows every tuple that comes from now on and matches: see Subscription.
+  template <Asks... P>
+  [[nodiscard]] Subscription subscribe(const P&... wanted);
+  [[nodiscard]] Subscription subscribe(const Template& wanted);
+  [[nodiscard]] Subscription subscribe(std::span<const Template> any_of);
+
   /// Begins an in (or rd) and returns at once; the tuple, once there, is the Pending's. Requests are served in the order in
   /// which they were made. One thread of the library waits for all of a Space's.
   template <Asks... P>
@@ -174,11 +182,42 @@ class Space {
   uint64_t number_of(TemplateView wanted) { return number_of({&wanted, 1}); }
   uint64_t gather(Space& to, AnyOf any_of, bool copies);
   uint64_t gather(Space& to, TemplateView wanted, bool copies) { return gather(to, {&wanted, 1}, copies); }
+  Subscription watch(AnyOf any_of);
   std::shared_ptr<Request> begin(TemplateView wanted, bool takes);
 
   std::shared_ptr<Backend> backend_;
   std::shared_ptr<Requests> requests_;  // the asynchronous ones
 };
+
+/// Every tuple that has come to a space since the subscription and matches, once and in order, also if somebody took it
+/// at once. Nobody waits for who watches: what comes while a thousand tuples or 16 MiB wait to be seen is counted, not kept.
+/// Used by the thread that made it, and ended with it.
+///
+/// Of "net": what the streams of this host hold when it looks, each byte once; what their readers took before is not seen.
+class Subscription {
+ public:
+  Subscription(Subscription&&) noexcept;
+  Subscription& operator=(Subscription&&) noexcept;
+  ~Subscription();
+  /// The next tuple, waiting until one comes.
+  Tuple next();
+  /// Within a time; nullopt: none came until then, or a stop was requested.
+  std::optional<Tuple> next(const Wait& wait);
+  /// How many were counted and not kept.
+  uint64_t missed() const;
+
+ private:
+  friend class Space;
+  explicit Subscription(std::unique_ptr<Watcher> watcher);
+  std::unique_ptr<Watcher> watcher_;
+};
+
+template <Asks... P>
+Subscription Space::subscribe(const P&... wanted) {
+  auto asked = patterns(wanted...);
+  TemplateView view(asked);
+  return watch({&view, 1});
+}
 
 /// An in or rd that is under way. Ending it withdraws the request: then it takes nothing any more.
 ///
