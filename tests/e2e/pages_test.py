@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""docs/tutorial.md runs as it stands: with what is installed, its programs are built and every command prints what is shown.
+"""docs/tutorial.md and docs/reference.md are right: with what is installed, programs are built and every command prints what is shown.
 
-Blocks of the page: cpp and cmake are quotations of docs/tutorial/ or demos/; sh is run and must succeed; console has
-commands behind "$ " and what they print. sh and console are run in one shell, from top to bottom.
+Blocks of the pages, by their kind:
+  cpp, cmake   of the tutorial: quotations of docs/tutorial/ or demos/; of the reference: declarations of the public headers
+  usage        of a command, as godwit help has it
+  sh           is run, and must succeed
+  console      commands behind "$ ", and what they print
+sh and console of a page are run in one shell, from top to bottom.
 
-usage: tutorial_test.py SOURCE_DIRECTORY      (the build: $GODWIT_BUILD)
+usage: pages_test.py SOURCE_DIRECTORY PAGE      (the build: $GODWIT_BUILD)
 """
 import difflib
 import os
@@ -15,29 +19,41 @@ import sys
 import tempfile
 import textwrap
 
-DOCS = os.path.join(sys.argv[1], "docs")
+ROOT, PAGE = sys.argv[1:]
+DOCS = os.path.join(ROOT, "docs")
 BUILD = os.environ["GODWIT_BUILD"]
 END = "-- end of a command --"
 
 
-def blocks():
-    with open(os.path.join(DOCS, "tutorial.md")) as page:
-        return re.findall(r"^```(\w+)\n(.*?)^```$", page.read(), re.M | re.S)
-
-
-def sources():
-    for folder in (os.path.join(DOCS, "tutorial"), os.path.join(sys.argv[1], "demos")):
-        for at, _, files in os.walk(folder):
+def texts_in(*folders):
+    for folder in folders:
+        for at, _, files in os.walk(os.path.join(ROOT, folder)):
             for name in files:
                 if name.endswith((".cc", ".hh", "CMakeLists.txt")):
                     with open(os.path.join(at, name)) as file:
                         yield file.read()
 
 
-def is_quoted(block, texts):
-    """From any of the texts, whole lines, indented as there or not."""
+def blocks():
+    with open(os.path.join(DOCS, PAGE)) as page:
+        return re.findall(r"^```(\w+)\n(.*?)^```$", page.read(), re.M | re.S)
+
+
+def is_quoted(block):
+    """From a program, whole lines, indented as there or not."""
     text = textwrap.dedent(block)
-    return any("\n" + textwrap.indent(text, " " * depth) in "\n" + source for depth in range(0, 9, 2) for source in texts)
+    return any("\n" + textwrap.indent(text, " " * depth) in "\n" + source
+               for source in texts_in("docs/tutorial", "demos") for depth in range(0, 9, 2))
+
+
+def is_declared(block):
+    """Line by line, wherever the headers break theirs."""
+    headers = " ".join(" ".join(texts_in("tuplespace/include")).split())
+    return all(line in headers for line in block.splitlines())
+
+
+def is_right(block):
+    return is_declared(block) if PAGE == "reference.md" else is_quoted(block)
 
 
 def commands(block):
@@ -70,16 +86,19 @@ def show_difference(command, expected, printed):
 
 
 def go_through(shell):
-    texts = list(sources())
     for kind, block in blocks():
-        assert kind in ("cpp", "cmake", "sh", "console"), kind
         if kind in ("cpp", "cmake"):
-            assert is_quoted(block, texts), f"not quoted from a program:\n{block}"
+            assert is_right(block), f"in no source:\n{block}"
+        elif kind == "usage":
+            for line in block.splitlines():
+                printed, _ = shell.run("godwit help " + line.split()[1])
+                assert line in re.sub("^(usage:|      ) ", "", printed, flags=re.M).splitlines(), f"{line}\n{printed}"
         elif kind == "sh":
             for command in block.splitlines():
                 printed, status = shell.run(command)
                 assert status == 0, f"$ {command}\n{printed}"
         else:
+            assert kind == "console", kind
             for command, expected in commands(block):
                 printed, _ = shell.run(command)
                 assert printed == expected, show_difference(command, expected, printed)
@@ -107,7 +126,7 @@ def environment(prefix, home):
     return {key: value for key, value in os.environ.items() if key != "GODWIT_EXECUTABLE"} | own
 
 
-with tempfile.TemporaryDirectory(prefix="godwit-tutorial-") as here:
+with tempfile.TemporaryDirectory(prefix="godwit-pages-") as here:
     prefix, copy = os.path.join(here, "prefix"), os.path.join(here, "tutorial")
     install(prefix)
     shutil.copytree(os.path.join(DOCS, "tutorial"), copy)
@@ -117,4 +136,4 @@ with tempfile.TemporaryDirectory(prefix="godwit-tutorial-") as here:
     finally:
         shell.run("godwit node --stop")
         shell.process.communicate("")
-print("every block of the tutorial is as it says")
+print("every block of the page is as it says")
