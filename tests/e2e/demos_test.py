@@ -88,6 +88,11 @@ class Demos(unittest.TestCase):
         demo = self.start("mandelbrot", *TRIFLE["mandelbrot"], "--file", "/nowhere/m.png")
         self.assertRegex(demo.communicate(timeout=60)[1], r"\Amandelbrot: cannot write /nowhere/m\.png: .+; --file .+\n\Z")
         self.assertEqual((demo.returncode, self.spaces()), (1, []))
+        self.godwit("node", "--stop")
+        self.godwit("node", "--segment-size", "16M")
+        demo = self.start("matrix", "--blocks", "8", "--block", "128", "--workers", "4")
+        self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: the .+ is full; .+\n\Z")
+        self.assertEqual((demo.returncode, self.spaces()), (1, []))
         for arguments in (["--workers", "0"], ["--workers", "x"], ["--workers"], ["--what"]):
             demo = self.start("matrix", *arguments)
             self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: .+; see --help\n\Z")
