@@ -20,8 +20,10 @@ struct Interrupted {
 };
 volatile sig_atomic_t interrupted = 0;  // the signal
 
-void end_on_signals() {
+// Signals first, so that none ends us between making the space and dropping it.
+godwit::Space make_space(const std::string& name) {
   for (int signo : {SIGINT, SIGTERM, SIGHUP}) signal(signo, [](int caught) { interrupted = caught; });
+  return godwit::Space::create(name);
 }
 
 void tell(const char* what) { std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, what); }
@@ -52,7 +54,7 @@ std::string Complaint::heard() const {
 Bag::Bag(const Crew& crew)
     : crew_(crew),
       name_(program_invocation_short_name + ("-" + std::to_string(getpid()))),
-      space_((end_on_signals(), godwit::Space::create(name_))) {}
+      space_(make_space(name_)) {}
 
 Bag::~Bag() {
   for (pid_t worker : workers_) kill(worker, SIGKILL);

@@ -76,11 +76,11 @@ class Bag {
 
   const Crew crew_;
   const std::string name_;
-  godwit::Space space_;
   Complaint complaint_;
+  godwit::Space space_;  // after what can throw: from then on it is dropped
   std::function<void(godwit::Space&)> work_;
-  std::vector<pid_t> workers_;    // not yet waited for
-  std::set<int64_t> missing_;     // tasks without a result
+  std::vector<pid_t> workers_;  // not yet waited for
+  std::set<int64_t> missing_;   // tasks without a result
   int64_t tasks_ = 0, killed_ = 0;
   std::minstd_rand random_;
 };
