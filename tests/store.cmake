@@ -1,9 +1,14 @@
 # Tests of spaces in the segment.
 set(store_environment "TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/support/tsan.supp")
-add_executable(store_test unit/store/store_test.cc)
+add_executable(store_test unit/store/store_test.cc unit/store/damage_test.cc unit/store/recovery_test.cc)
 target_link_libraries(store_test godwit_store GTest::gtest_main)
 gtest_discover_tests(store_test PROPERTIES LABELS unit TIMEOUT 120 ENVIRONMENT ${store_environment})
 add_dependencies(sanitized store_test)
+
+add_executable(reaper_test unit/store/reaper_test.cc)
+target_link_libraries(reaper_test godwit_streams GTest::gtest_main)
+gtest_discover_tests(reaper_test PROPERTIES LABELS unit TIMEOUT 60 ENVIRONMENT ${store_environment})
+add_dependencies(sanitized reaper_test)
 
 add_executable(store_property property/store/store_property.cc)
 target_link_libraries(store_property godwit_store GTest::gtest_main rapidcheck)

@@ -16,17 +16,34 @@ Slot& own_slot(Thread& self) { return self.segment.slot_of(self.owner()); }
 
 // All below: kAllocator held.
 
-uint32_t pop(Thread& self, uint32_t length) {
+bool is_in_use(const Header& header, uint32_t chunk) { return chunk >= header.first_chunk && chunk < header.next_chunk; }
+
+// The link to the list's first run of `length` chunks (list 0: or `longer`); null: there is none, as far as the list is
+// whole. A list that is damaged costs memory, no more.
+uint32_t* find(Thread& self, uint32_t list, uint32_t length, bool longer) {
   Header& header = self.segment.header();
   Chunk* chunks = self.segment.chunks();
-  uint32_t list = list_of(length);
   uint32_t* link = &header.free_lists[list];
-  while (*link && chunks[*link].length != length) link = &chunks[*link].next;
-  uint32_t found = *link;
-  if (!found) return 0;
-  set(self, link, chunks[found].next);
-  set(self, &header.free_counts[list], header.free_counts[list] - 1);
+  for (uint32_t left = header.free_counts[list]; left && is_in_use(header, *link); --left) {
+    Chunk& chunk = chunks[*link];
+    if (chunk.state != RunState::kFree || list_of(chunk.length) != list) return nullptr;
+    if (chunk.length == length || (longer && chunk.length > length)) return link;
+    link = &chunk.next;
+  }
+  return nullptr;
+}
+
+uint32_t take_off(Thread& self, uint32_t* link) {
+  const Chunk& chunk = self.segment.chunks()[*link];
+  uint32_t found = *link, *count = &self.segment.header().free_counts[list_of(chunk.length)];
+  set(self, link, chunk.next);
+  set(self, count, *count - 1);
   return found;
+}
+
+uint32_t pop(Thread& self, uint32_t length) {
+  uint32_t* link = find(self, list_of(length), length, false);
+  return link ? take_off(self, link) : 0;
 }
 
 // New ground at the end of what was ever used.
@@ -41,30 +58,35 @@ uint32_t extend(Thread& self, uint32_t length) {
   return first;
 }
 
-void push(Thread& self, uint32_t first) {
+void enlist(Thread& self, uint32_t first) {
   Header& header = self.segment.header();
   Chunk& chunk = self.segment.chunks()[first];
   uint32_t list = list_of(chunk.length);
-  set(self, &chunk.state, RunState::kFree);
-  set(self, &chunk.kind, RunKind::kNone);
   set(self, &chunk.next, header.free_lists[list]);
   set(self, &header.free_lists[list], first);
   set(self, &header.free_counts[list], header.free_counts[list] + 1);
+}
+
+void push(Thread& self, uint32_t first) {
+  Header& header = self.segment.header();
+  Chunk& chunk = self.segment.chunks()[first];
+  set(self, &chunk.state, RunState::kFree);
+  set(self, &chunk.kind, RunKind::kNone);
   set(self, &header.used_chunks, header.used_chunks - chunk.length);
+  enlist(self, first);
 }
 
 // When no run of the length is left and no new ground: cuts a longer free run in two.
 uint32_t split(Thread& self, uint32_t length) {
   Header& header = self.segment.header();
   Chunk* chunks = self.segment.chunks();
-  uint32_t longer = 0;
-  for (uint32_t list = length + 1; list < kFreeLists && !longer; ++list) longer = header.free_lists[list];
-  if (!longer)
-    for (longer = header.free_lists[0]; longer && chunks[longer].length <= length;) longer = chunks[longer].next;
-  if (!longer) return 0;
-  uint32_t whole = chunks[longer].length, rest = longer + length;
+  uint32_t* link = nullptr;
+  for (uint32_t list = length + 1; list < kFreeLists && !link; ++list) link = find(self, list, list, false);
+  if (!link) link = find(self, 0, length + 1, true);
+  if (!link) return 0;
+  uint32_t longer = *link, whole = chunks[longer].length, rest = longer + length;
   if (reserve(&chunks[rest], sizeof(Chunk)) != 0) return 0;
-  pop(self, whole);
+  take_off(self, link);
   set(self, &chunks[longer].length, length);
   set(self, &chunks[rest].length, whole - length);
   set(self, &header.used_chunks, header.used_chunks + (whole - length));  // push takes it off again
@@ -72,9 +94,51 @@ uint32_t split(Thread& self, uint32_t length) {
   return longer;
 }
 
+// Makes one run of free ones that lie side by side. The lists are made anew, a transaction a run: the table of chunks
+// says what is free, so who comes after a death in the middle finds that again. returns whether there were any.
+bool coalesce(Thread& self) {
+  Header& header = self.segment.header();
+  Chunk* chunks = self.segment.chunks();
+  for (uint32_t list = 0; list < kFreeLists; ++list) {
+    set(self, &header.free_lists[list], 0u);
+    set(self, &header.free_counts[list], 0u);
+  }
+  commit(self);
+  bool any = false;
+  auto is_free = [&](uint32_t c) { return is_in_use(header, c) && chunks[c].state == RunState::kFree && chunks[c].length; };
+  for (uint32_t c = header.first_chunk; is_in_use(header, c) && chunks[c].length; c += chunks[c].length) {
+    if (!is_free(c)) continue;
+    uint32_t length = chunks[c].length;
+    while (is_free(c + length)) any = true, length += chunks[c + length].length;
+    set(self, &chunks[c].length, length);
+    enlist(self, c);
+    commit(self);
+  }
+  return any;
+}
+
+uint32_t find_run(Thread& self, uint32_t length) {
+  Header& header = self.segment.header();
+  uint32_t first = pop(self, length);
+  if (!first) first = extend(self, length);
+  if (!first) first = split(self, length);
+  if (first || header.next_chunk - header.first_chunk - header.used_chunks < length || !coalesce(self)) return first;
+  first = pop(self, length);
+  return first ? first : split(self, length);
+}
+
+// A slot whose word is damaged has nothing in hand.
+bool is_run(const Segment& segment, uint32_t first) {
+  return is_in_use(segment.header(), first) && segment.chunks()[first].state == RunState::kUsed;
+}
+
 void give_back(Thread& self, Slot& slot) {
   Header& header = self.segment.header();
   uint32_t first = static_cast<uint32_t>(slot.intent / kChunk);
+  if (!is_run(self.segment, first)) {
+    slot.intent = 0;
+    return;
+  }
   Chunk& chunk = self.segment.chunks()[first];
   // Nobody but us can reach the run, so its pages may go before the lock is taken.
   if (__atomic_load_n(&header.free_counts[list_of(chunk.length)], __ATOMIC_RELAXED) >= kHot)
@@ -92,9 +156,7 @@ int allocate(Thread& self, uint64_t length, RunKind kind, uint64_t pod, Offset* 
   uint32_t chunks = static_cast<uint32_t>((length + kChunk - 1) / kChunk);
   lock(self, kAllocator);
   Header& header = self.segment.header();
-  uint32_t first = pop(self, chunks);
-  if (!first) first = extend(self, chunks);
-  if (!first) first = split(self, chunks);
+  uint32_t first = find_run(self, chunks);
   if (first) {
     Chunk& chunk = self.segment.chunks()[first];
     set(self, &chunk.state, RunState::kUsed);

@@ -14,15 +14,24 @@
 namespace godwit::shared {
 namespace {
 
+// Whether somebody has that name, or had it and was not reaped. Else nobody ever will: a lock with it is nobody's.
+bool is_owner(const Segment& segment, uint32_t owner) {
+  uint32_t index = slot_index_of(owner), member = member_of(owner);
+  if (index == 0 || segment.header().members[member].kind == MemberKind::kFree) return false;
+  return index < segment.area_of(member)->slot_count.load() && is_of(owner, segment.slot_of(owner).generation);
+}
+
 // One try. When it fails, `v` and `n` say what to wait for; n == 0: try again at once.
-bool try_lock(Thread& self, std::atomic<uint32_t>& word, Heir heir, futex_waitv* v, uint32_t* n) {
-  uint32_t mine = self.owner(), seen = 0;
+// mine: with kLockWaiters from when this thread has slept, for then it does not know whether others still do.
+bool try_lock(Thread& self, std::atomic<uint32_t>& word, uint32_t mine, Heir heir, futex_waitv* v, uint32_t* n) {
+  uint32_t seen = 0;
   *n = 0;
   if (word.compare_exchange_strong(seen, mine, std::memory_order_acquire)) return true;
   if (!(seen & kLockWaiters)) {
     if (!word.compare_exchange_strong(seen, seen | kLockWaiters)) return false;
     seen |= kLockWaiters;
   }
+  if (!is_owner(self.segment, seen & ~kLockWaiters)) return word.compare_exchange_strong(seen, mine | kLockWaiters);
   Slot& owner = self.segment.slot_of(seen & ~kLockWaiters);
   std::atomic<uint32_t>& alive = owner.alive_word();
   // Without a TID in it the owner has left, and its slot may be about to be another's: nothing may be added then.
@@ -44,11 +53,12 @@ bool try_lock(Thread& self, std::atomic<uint32_t>& word, Heir heir, futex_waitv*
 }  // namespace
 
 void lock(Thread& self, Lock& lock, Heir heir) {
+  uint32_t slept = 0;
   for (int spin = 0;;) {
     self.enter();
     futex_waitv v[2];
     uint32_t n;
-    if (try_lock(self, lock.word, heir, v, &n)) return;
+    if (try_lock(self, lock.word, self.owner() | slept, heir, v, &n)) return;
     bool nested = *self.inside > 1;  // recovery: already in a section, and the lock is a leaf
     self.leave();
     if (spin++ < 100 || nested) {
@@ -56,6 +66,7 @@ void lock(Thread& self, Lock& lock, Heir heir) {
       if (spin % 32 == 0) thread_yield();
     } else if (n) {
       wait_any(v, n, kBackstop);
+      slept = kLockWaiters;
     }
   }
 }

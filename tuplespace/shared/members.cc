@@ -101,6 +101,7 @@ void remove_pod(Thread& self, uint64_t pod) {
 
 void remove_member(Thread& self, uint64_t pod) {
   Section section(self);
+  lock(self, kReaper);  // nobody walks the area meanwhile
   lock(self, kDirectory);
   uint32_t m = find_pod(self.segment, pod);
   if (m) {
@@ -110,6 +111,7 @@ void remove_member(Thread& self, uint64_t pod) {
     commit(self);
   }
   unlock(self, kDirectory);
+  unlock(self, kReaper);
   if (m) free_intent(self);
 }
 

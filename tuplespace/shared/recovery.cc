@@ -10,6 +10,7 @@
 namespace godwit::shared {
 
 void roll_back(const Segment& segment, Slot& slot) {
+  if (slot.undo_count > kUndoEntries) slot.undo_count = 0;  // was taken back already
   while (slot.undo_count) {
     const UndoEntry& entry = slot.undo[slot.undo_count - 1];
     char* p = segment.base() + (entry.where >> 2);
@@ -22,6 +23,16 @@ void roll_back(const Segment& segment, Slot& slot) {
     *static_cast<volatile uint32_t*>(&slot.undo_count) = slot.undo_count - 1;
     compiler_barrier();
   }
+}
+
+bool overflow(Thread& self) {
+  roll_back(self.segment, *self.slot);
+  *static_cast<volatile uint32_t*>(&self.slot->undo_count) = kUndoEntries + 1;
+  return false;
+}
+
+uint32_t owner_in(const Segment& segment, uint32_t member, uint32_t index) {
+  return owner_of(member, index, segment.area_of(member)->slots[index].generation);
 }
 
 void free_lock_of(uint32_t owner, Lock& lock) {
@@ -37,7 +48,7 @@ void release_dead(Thread& self, uint32_t owner, void (*more)(Thread& self, uint3
   lock(self, kRecovery);
   Header& header = self.segment.header();
   Slot& slot = self.segment.slot_of(owner);
-  if (slot.dead()) {
+  if (slot.dead() && is_of(owner, slot.generation)) {
     roll_back(self.segment, slot);
     for (uint32_t name = 0; name < kRecovery; ++name) free_lock_of(owner, header.locks[name]);
     if (more) more(self, owner);
@@ -48,14 +59,13 @@ void release_dead(Thread& self, uint32_t owner, void (*more)(Thread& self, uint3
 
 void reap_slot(Thread& self, uint32_t member, uint32_t index) {
   Slot& slot = self.segment.area_of(member)->slots[index];
-  release_dead(self, owner_of(member, index));
+  release_dead(self, owner_in(self.segment, member, index));
   if (slot.intent) free_intent(self, slot);
   wake_watchers(self.segment);  // what the dead thread published last it may not have rung for
   lock(self, kRecovery);        // nobody is about to free locks of this owner, who may soon be another thread
   slot.generation++;
-  slot.alive_word().store(0);
-  compiler_barrier();
   slot.state.store(SlotState::kFree);
+  slot.alive_word().store(0);  // from here on it may be claimed
   unlock(self, kRecovery);
 }
 

@@ -4,6 +4,8 @@
 
 namespace godwit::shared {
 
+/// Who is or was last in a slot.
+uint32_t owner_in(const Segment& segment, uint32_t member, uint32_t index);
 /// Phase 1: undoes the dead owner's half-done change and frees its locks. Idempotent; holds kRecovery.
 void release_dead(Thread& self, uint32_t owner);
 /// The same, calling more(slot) under kRecovery if the owner is dead indeed and its change undone.
@@ -24,7 +26,7 @@ void for_each_dead(const Segment& segment, F f) {
     Area* area = segment.area_of(m);
     for (uint32_t i = 1; i < area->slot_count.load(); ++i) {
       Slot& slot = area->slots[i];
-      if (slot.state.load() == SlotState::kLive && slot.dead()) f(m, i, slot);
+      if (slot.dead()) f(m, i, slot);
     }
   }
 }

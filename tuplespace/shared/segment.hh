@@ -10,7 +10,7 @@
 namespace godwit::shared {
 
 inline constexpr uint64_t kSegmentMagic = 0x544e454d47455347;  // "GSEGMENT"
-inline constexpr uint32_t kSegmentVersion = 2;
+inline constexpr uint32_t kSegmentVersion = 3;
 inline constexpr uint64_t kDefaultSegmentSize = 16ull << 30;  // sparse
 inline constexpr uint64_t kSmallestSegment = 16ull << 20;     // room for the host and a few pods
 inline constexpr uint64_t kSegmentReach = 64ull << 30;        // address space that a wrapped program sets aside; the largest
@@ -41,7 +41,8 @@ struct Chunk {
   uint32_t next;    // free list of this length; chunk index, 0 ends
   RunKind kind;     // when used
   uint64_t pod;     // whose run it is: a dead pod's runs are swept
-  uint64_t unused;
+  uint32_t block_bytes;  // of kBlocks: of each
+  uint32_t unused;
 };
 
 enum class ListenerState : uint32_t { kFree = 0, kLocal = 1, kRemote = 2 };

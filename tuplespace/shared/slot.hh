@@ -1,8 +1,9 @@
 // Slots: what the segment knows of a thread, and what survives of it when it is killed.
 //
 // A slot belongs to one thread from claim() to its release or to its reaping. `alive` is a robust
-// mutex that only this thread ever locks: at its death, in whatever PID namespace, the kernel marks
-// the word. Nobody else locks it; they read the word and wait on it. Robust mutexes themselves are not
+// mutex that only this thread ever locks, and locking it is what claims the slot: at the thread's death, in
+// whatever PID namespace and at whatever instruction, the kernel marks the word. Nobody else locks it; they read
+// the word and wait on it. Robust mutexes themselves are not
 // used as locks: their word holds a TID, and TIDs of different namespaces are equal.
 //
 // An area holds the slots of one member. A pod's area is a piece: it moves with the pod, so a TID in it
@@ -22,10 +23,14 @@ struct UndoEntry {
 
 inline constexpr uint32_t kUndoEntries = 240;
 
-/// Owners of locks: a member and a slot of its area. 0: nobody.
-constexpr uint32_t owner_of(uint32_t member, uint32_t slot) { return member << 10 | slot; }
-constexpr uint32_t member_of(uint32_t owner) { return owner >> 10; }
+/// Owners of locks: a member, a slot of its area, and the slot's generation, so that a dead owner is not taken for who has
+/// its slot next. 0: nobody.
+constexpr uint32_t owner_of(uint32_t member, uint32_t slot, uint32_t generation) {
+  return (generation & 2047) << 20 | member << 10 | slot;
+}
+constexpr uint32_t member_of(uint32_t owner) { return owner >> 10 & 1023; }
 constexpr uint32_t slot_index_of(uint32_t owner) { return owner & 1023; }
+constexpr bool is_of(uint32_t owner, uint32_t generation) { return owner >> 20 == (generation & 2047); }
 inline constexpr uint32_t kLockWaiters = 1u << 31;
 
 /// The word is the owner, and kLockWaiters if somebody waits.
@@ -33,12 +38,12 @@ struct alignas(64) Lock {
   std::atomic<uint32_t> word;
 };
 
-enum class SlotState : uint32_t { kFree = 0, kClaimed = 1, kLive = 2 };
+enum class SlotState : uint32_t { kFree = 0, kLive = 2 };  // kFree and locked: on its way to or from its thread
 
 struct alignas(kPage) Slot {
   pthread_mutex_t alive;
   std::atomic<SlotState> state;
-  uint32_t generation;  // grows with every reaping
+  uint32_t generation;  // grows with every release and reaping; part of the owner
   alignas(64) uint32_t undo_count;
   uint32_t unused;
   Offset intent;  // a run that this thread took from the allocator or is giving back, and nobody else has

@@ -18,7 +18,7 @@ struct Thread {
   uint32_t* park = &own_park_;
   void (*leaving)(Thread&) = nullptr;  // called with inside == 0 when park or deferred is set
 
-  uint32_t owner() const { return owner_of(area->member, slot_index); }
+  uint32_t owner() const { return owner_of(area->member, slot_index, slot->generation); }
 
   /// A section: code that uses addresses of the whole mapping. Never waits inside.
   void enter() {
@@ -81,12 +81,18 @@ void unlock(Thread& self, LockName name);
 
 // --- undo log ----------------------------------------------------------------------------------
 
+/// The log is full: takes back what is in it, and keeps what follows from being stored. returns false.
+bool overflow(Thread& self);
+
 /// Stores v at *p, which lies in the whole mapping, so that a death before commit() takes it back.
+/// returns false if the log cannot hold it: then no store of this transaction stands, nor will. Transactions of this
+/// folder have a few stores each, whatever the segment holds; who loops asks.
 template <class T>
-inline void set(Thread& self, T* p, T v) {
+inline bool set(Thread& self, T* p, T v) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
   Slot& slot = *self.slot;
   uint32_t n = slot.undo_count;
+  if (__builtin_expect(n >= kUndoEntries, 0)) return overflow(self);
   UndoEntry& entry = slot.undo[n];
   entry.where = self.segment.offset_of(p) << 2 | (sizeof(T) == 8 ? 2 : 1);
   entry.old = 0;
@@ -104,6 +110,7 @@ inline void set(Thread& self, T* p, T v) {
     __atomic_store_n(reinterpret_cast<uint32_t*>(p), bits, __ATOMIC_RELEASE);
   }
   compiler_barrier();
+  return true;
 }
 
 /// All stores since the last commit stand. Before any unlock().

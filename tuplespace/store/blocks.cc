@@ -49,8 +49,12 @@ uint32_t batch_of(uint32_t c) { return std::clamp(kCacheBytes / 2 / kSizes[c], 1
 
 Ref& next_of(Desk& desk, Ref block) { return desk.at<Ref>(block); }
 
-BlockChunk& chunk_at(Desk& desk, uint32_t chunk) { return desk.at<BlockChunk>(chunk * (kChunk / kUnit)); }
-uint32_t chunk_of(Ref block) { return block / (kChunk / kUnit); }
+BlockChunk& chunk_at(Desk& desk, uint32_t chunk) {
+  BlockChunk& c = desk.at<BlockChunk>(static_cast<Ref>(chunk * kChunkUnits));
+  if (c.size_class >= kClasses) throw Damaged();
+  return c;
+}
+uint32_t chunk_number(Ref block) { return static_cast<uint32_t>(block / kChunkUnits); }
 
 // All below, to refill(): kBlocks held, within a transaction.
 
@@ -84,8 +88,9 @@ bool add_chunk(Desk& desk, uint32_t size_class) {
     return false;
   }
   uint32_t chunk = static_cast<uint32_t>(run / kChunk), capacity = (kChunk - kHead) / kSizes[size_class];
-  chunk_at(desk, chunk) = BlockChunk{0, 0, size_class, capacity, capacity, 0, 0, 0};
+  *desk.self.segment.at<BlockChunk>(run) = BlockChunk{0, 0, size_class, capacity, capacity, 0, 0, 0};
   list(desk, chunk);
+  desk.set(&desk.self.segment.chunks()[chunk].block_bytes, kSizes[size_class]);
   desk.set(&desk.slot().intent, Offset{0});
   desk.commit();
   return true;
@@ -103,7 +108,7 @@ void draw(Desk& desk, Cache& cache, uint32_t size_class, uint32_t want) {
     desk.set(&next_of(desk, last), cache.head);
   } else {
     got = std::min(want, c.capacity - c.fresh);
-    Ref base = chunk * (kChunk / kUnit) + kHead / kUnit;
+    Ref base = static_cast<Ref>(chunk * kChunkUnits + kHead / kUnit);
     for (uint32_t i = 0; i < got; ++i, first = last) {  // nobody knows these yet: no undo
       last = base + (c.fresh + i) * (kSizes[size_class] / kUnit);
       next_of(desk, last) = i ? first : cache.head;
@@ -140,8 +145,9 @@ bool refill(Desk& desk, uint32_t size_class) {
 // Moves one block from the cache back to its chunk. returns the chunk's run if that is empty now and nobody's any more.
 bool put_back(Desk& desk, Cache& cache) {
   Ref block = cache.head;
-  uint32_t chunk = chunk_of(block);
+  uint32_t chunk = chunk_number(block);
   BlockChunk& c = chunk_at(desk, chunk);
+  if (c.free >= c.capacity) throw Damaged();
   desk.set(&cache.head, next_of(desk, block));
   desk.set(&cache.count, cache.count - 1);
   desk.set(&next_of(desk, block), c.first_free);
@@ -168,7 +174,15 @@ void flush(Desk& desk, Cache& cache, uint32_t keep) {
   }
 }
 
-bool is_run(Desk& desk, Ref ref) { return desk.self.segment.chunks()[chunk_of(ref)].kind != RunKind::kBlocks; }
+// The smallest class whose blocks hold `bytes`.
+uint32_t class_for(uint64_t bytes) { return kClassOf[(bytes + kUnit - 1) / kUnit]; }
+
+bool is_run(Desk& desk, Ref ref) { return desk.chunk_of(ref).kind != RunKind::kBlocks; }
+uint32_t class_of(Desk& desk, Ref block) {
+  uint32_t bytes = desk.chunk_of(block).block_bytes;
+  if (bytes == 0 || bytes > kLargestBlock) throw Damaged();
+  return class_for(bytes);
+}
 
 void free_run(Desk& desk, Bench& bench, uint32_t hand) {
   desk.set(&desk.slot().intent, Offset{bench.in_hand[hand]} * kUnit);
@@ -193,16 +207,11 @@ Ref take_run(Desk& desk, Hand hand, uint64_t bytes, RunKind kind) {
 
 }  // namespace
 
-uint8_t class_for(uint64_t bytes) { return bytes <= kLargestBlock ? kClassOf[(bytes + kUnit - 1) / kUnit] : kRun; }
 uint64_t block_size(uint8_t size_class) { return kSizes[size_class]; }
 
-uint64_t memory_of(Desk& desk, Ref ref, uint8_t size_class) {
-  return size_class == kRun ? desk.self.segment.chunks()[chunk_of(ref)].length * kChunk : kSizes[size_class];
-}
-
 Ref take(Desk& desk, Hand hand, uint64_t bytes, RunKind run_kind) {
-  uint8_t size_class = class_for(bytes);
-  if (size_class == kRun) return take_run(desk, hand, bytes, run_kind);
+  if (bytes > kLargestBlock) return take_run(desk, hand, bytes, run_kind);
+  uint32_t size_class = class_for(bytes);
   Cache& cache = desk.bench->caches[size_class];
   if (!cache.head && !refill(desk, size_class)) return 0;
   Ref block = cache.head;
@@ -220,8 +229,7 @@ void give(Desk& desk, Hand hand) {
   Ref block = bench.in_hand[hand];
   if (!block) return;
   if (is_run(desk, block)) return free_run(desk, bench, hand);
-  uint32_t size_class = chunk_at(desk, chunk_of(block)).size_class;
-  if (size_class >= kClasses) throw Damaged();
+  uint32_t size_class = class_of(desk, block);
   Cache& cache = bench.caches[size_class];
   next_of(desk, block) = cache.head;
   compiler_barrier();
@@ -231,6 +239,17 @@ void give(Desk& desk, Hand hand) {
   *static_cast<volatile Ref*>(&bench.in_hand[hand]) = 0;
   compiler_barrier();
   if (cache.count > 2 * batch_of(size_class)) flush(desk, cache, batch_of(size_class));
+}
+
+void empty_hands(Desk& desk) noexcept {
+  roll_back(desk.self.segment, desk.slot());
+  for (Hand hand : {kFirstHand, kSecondHand}) {
+    try {
+      give(desk, hand);
+    } catch (const Damaged&) {
+      desk.bench->in_hand[hand] = 0;
+    }
+  }
 }
 
 void flush_all(Desk& desk, Bench& bench) {
@@ -250,7 +269,7 @@ void give_dead(Desk& desk, Bench& dead) {
       free_run(desk, dead, hand);
       continue;
     }
-    Cache& cache = dead.caches[chunk_at(desk, chunk_of(block)).size_class];
+    Cache& cache = dead.caches[class_of(desk, block)];
     if (cache.head != block) {
       next_of(desk, block) = cache.head;
       compiler_barrier();

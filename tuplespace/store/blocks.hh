@@ -11,8 +11,6 @@ namespace godwit::store {
 /// Classes: four sizes to the doubling, then whole parts of a chunk.
 inline constexpr uint32_t kLargestBlock = 65472;
 
-/// The class whose blocks hold `bytes`; kRun: none does.
-uint8_t class_for(uint64_t bytes);
 uint64_t block_size(uint8_t size_class);
 
 enum Hand : uint32_t { kFirstHand = 0, kSecondHand = 1 };
@@ -22,13 +20,27 @@ enum Hand : uint32_t { kFirstHand = 0, kSecondHand = 1 };
 Ref take(Desk& desk, Hand hand, uint64_t bytes, shared::RunKind run_kind = shared::RunKind::kTuple);
 /// Gives back what is in that hand.
 void give(Desk& desk, Hand hand);
+/// After damage was found: ends a transaction that was begun, and gives back what is in both hands as far as it is whole.
+void empty_hands(Desk& desk) noexcept;
 /// The same for the bench of a dead thread, and empties its caches. kReaper held, no other lock.
 void give_dead(Desk& desk, Bench& dead);
 /// Empties the caches.
 void flush_all(Desk& desk, Bench& bench);
 
-/// Bytes of memory that the block or run at `ref` takes.
-uint64_t memory_of(Desk& desk, Ref ref, uint8_t size_class);
+/// Bytes of memory that the block or run at `ref`, followed before, takes.
+inline uint64_t memory_of(const Desk& desk, Ref ref) {
+  const shared::Chunk& chunk = desk.chunk_of(ref);
+  if (chunk.kind == shared::RunKind::kBlocks) return chunk.block_bytes;
+  bool is_run = chunk.kind == shared::RunKind::kTuple || chunk.kind == shared::RunKind::kTable;
+  if (!is_run || ref % kChunkUnits != 0 || chunk.state != shared::RunState::kUsed) throw Damaged();
+  return chunk.length * kChunk;
+}
+/// Damaged unless that many bytes from `ref` on lie in its block or run.
+inline void check_room(const Desk& desk, Ref ref, uint64_t bytes) {
+  if (bytes > memory_of(desk, ref)) throw Damaged();
+  uint64_t offset = ref % kChunkUnits * kUnit;
+  if (offset != 0 && offset + bytes > kChunk) throw Damaged();
+}
 
 /// What the hand holds has been shown to others, within a transaction.
 inline void put_down(Desk& desk, Hand hand) { desk.set(&desk.bench->in_hand[hand], Ref{0}); }

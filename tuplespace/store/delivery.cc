@@ -1,5 +1,6 @@
 #include "tuplespace/store/delivery.hh"
 
+#include <new>
 #include <optional>
 
 #include "tuplespace/store/blocks.hh"
@@ -7,6 +8,8 @@
 #include "tuplespace/store/publish.hh"
 
 namespace godwit::store {
+
+using shared::kSpaces;
 
 void take_out(Desk& desk, Stripe& stripe, Ref tuple) {
   unlink(desk, stripe, tuple);
@@ -40,39 +43,38 @@ void deliver(Desk& desk) {
   made_room(root);
 }
 
+namespace {
+
 bool put_back_held(Desk& desk, Bench& bench) {
   Stored& stored = stored_at(desk, bench.held);
   bool done;
   {
     Root& root = root_of(desk, stored.place.space);
     Locked locked(desk, root, stored.place.stripe);
-    done = put_into(desk, root, locked.stripe(), bench.held, fields_of(stored).view(), false, stored.age < root.born,
+    done = put_into(desk, root, locked.stripe(), bench.held, fields_of(desk, stored).view(), false, stored.age < root.born,
                     [&] { desk.set(&bench.held, Ref{0}); });
   }
   wake_answered(desk);
   return done;
 }
 
+}  // namespace
+
+// Who reads a tuple of the chain changes its pins with the lock of the space where it was.
 bool put_chained(Desk& desk, Bench& bench) {
   Ref tuple = bench.chain;
   Stored& stored = stored_at(desk, tuple);
-  Root& root = root_of(desk, bench.chain_decided ? bench.chain_space : stored.place.space);
-  Fields fields = fields_of(stored);
-  std::optional<Locked> locked;  // unless the caller has locked the space
-  if (!desk.holds(root.wild_lock)) locked.emplace(desk, root, kStripes);
-  bool dropped = bench.chain_decided ? root.generation.load() != bench.chain_generation : stored.age < root.born;
-  bool done = put_into(desk, root, root.stripes[stripe_of(root, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,
+  Root &from = root_of(desk, stored.place.space), &to = bench.chain_decided ? root_of(desk, bench.chain_space) : from;
+  expect(stored.shape == 0);
+  Fields fields = fields_of(desk, stored);
+  std::optional<LockedBoth> locked;  // unless the caller has locked the spaces
+  if (!desk.holds(to.wild_lock)) locked.emplace(desk, from, to);
+  bool dropped = bench.chain_decided ? to.generation.load() != bench.chain_generation : stored.age < to.born;
+  bool done = put_into(desk, to, to.stripes[stripe_of(to, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,
                        [&, next = stored.newer] { desk.set(&bench.chain, next); });
   locked.reset();
   wake_answered(desk);
   return done;
-}
-
-void drop_copies(Desk& desk, Bench& bench) {
-  while (Ref tuple = bench.chain) {
-    desk.set(&bench.chain, stored_at(desk, tuple).newer);
-    discard(desk, tuple);
-  }
 }
 
 void pin(Desk& desk, Ref tuple) {
@@ -82,13 +84,16 @@ void pin(Desk& desk, Ref tuple) {
   desk.commit();
 }
 
+namespace {
+
 void unpin(Desk& desk, Bench& bench) {
   Ref tuple = bench.pinned;
   Stored& stored = stored_at(desk, tuple);
   for (;;) {
     Place place = stored.place;
     Locked locked(desk, root_of(desk, place.space), place.stripe);
-    if (stored.place.space != place.space || stored.place.stripe != place.stripe) continue;  // collected meanwhile
+    if (!(stored.place == place)) continue;  // collected meanwhile
+    expect(stored.pins & ~kShared & ~kTaken);
     bool last = (stored.pins & ~kShared) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);
     desk.set(&bench.pinned, Ref{0});
@@ -97,6 +102,49 @@ void unpin(Desk& desk, Bench& bench) {
     break;
   }
   give(desk, kFirstHand);
+}
+
+void drop_copies(Desk& desk, Bench& bench) {
+  while (Ref tuple = bench.chain) {
+    desk.set(&bench.chain, stored_at(desk, tuple).newer);
+    discard(desk, tuple);
+  }
+}
+
+// Tuples on their way to another space go on if that was decided, and else back.
+bool end_chain(Desk& desk, Bench& bench) {
+  Steps steps(desk, ~0ull);
+  if (!bench.chain_decided && bench.chain_copies) drop_copies(desk, bench);
+  for (; bench.chain; steps.take())
+    if (!put_chained(desk, bench)) return false;
+  bench.chain_decided = 0;
+  return true;
+}
+
+// f(), after which `what` is no longer in hand, or it returns false. If that is damaged, its space keeps it and is closed.
+template <class F>
+bool settle(Desk& desk, Ref& what, F f) {
+  if (!what) return true;
+  uint32_t space = kSpaces;
+  try {
+    space = stored_at(desk, what).place.space;
+    return f(desk);
+  } catch (const Damaged&) {
+    if (space < kSpaces && desk.header().spaces[space]) close_damaged(root_of(desk, space));
+    empty_hands(desk);
+    what = 0;
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+bool settle(Desk& desk, Bench& bench) noexcept {
+  return settle(desk, bench.pinned, [&](Desk& desk) { return unpin(desk, bench), true; }) &&
+         settle(desk, bench.held, [&](Desk& desk) { return put_back_held(desk, bench); }) &&
+         settle(desk, bench.chain, [&](Desk& desk) { return end_chain(desk, bench); });
 }
 
 }  // namespace godwit::store

@@ -9,18 +9,15 @@ namespace godwit::store {
 void take_out(Desk& desk, Stripe& stripe, Ref tuple);
 /// What the bench holds has been copied: it is no longer the space's.
 void deliver(Desk& desk);
-/// Puts back what a bench (a dead thread's; or ours) holds, by its age. false: no memory for its shape.
-bool put_back_held(Desk& desk, Bench& bench);
-
 void pin(Desk& desk, Ref tuple);
-/// Ends the reading of what a bench (ours; or a dead thread's) has pinned.
-void unpin(Desk& desk, Bench& bench);
 
 /// Takes the first tuple off a bench's chain and puts it where it belongs: to chain_space when that was decided, else
-/// back by its age. Locks it if it is not locked. false: no memory for its shape.
+/// back by its age. Locks the spaces if they are not locked. false: no memory for its shape.
 bool put_chained(Desk& desk, Bench& bench);
-/// Frees the copies on a bench's chain that were not decided on.
-void drop_copies(Desk& desk, Bench& bench);
+
+/// Ends what a bench (ours; or a dead thread's) has in hand of spaces: reads no more, puts back what it holds by its age,
+/// and ends its chain. false: no memory now; what is left is for another time.
+bool settle(Desk& desk, Bench& bench) noexcept;
 
 /// Takes the tuple (nobody's, linked nowhere) out of the segment, unless somebody reads it: then that one does so.
 /// In a transaction of the caller's, which ends here.

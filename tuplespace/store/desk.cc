@@ -11,6 +11,7 @@
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/delivery.hh"
 
 namespace godwit::store {
 namespace {
@@ -41,8 +42,8 @@ void release_spaces(Thread& self, uint32_t owner) {
   // It may have answered them and not come to wake them. Who was not answered sees that and sleeps again. Nothing is
   // written: who was woken already may have left, and given its bench back.
   for (uint32_t i = 0; i < bench.wake_count && i < kWakes; ++i) {
-    if (bench.wakes[i] >= segment.area_of(0)->slot_count.load()) continue;
-    Slot& other = segment.area_of(0)->slots[bench.wakes[i]];
+    if (member_of(bench.wakes[i]) != 0 || slot_index_of(bench.wakes[i]) >= segment.area_of(0)->slot_count.load()) continue;
+    const Slot& other = segment.slot_of(bench.wakes[i]);
     if (Offset offset = __atomic_load_n(&other.bench, __ATOMIC_ACQUIRE)) wake_one(segment.at<Bench>(offset)->state);
   }
 }
@@ -85,6 +86,7 @@ int Desk::join(const Segment& segment) {
   std::memset(static_cast<void*>(made), 0, sizeof *made);
   made->pid = static_cast<uint32_t>(getpid());
   made->spin_credit = 4;
+  made->owner = self.owner();
   set(&slot().bench, run);
   set(&slot().intent, Offset{0});
   commit();
@@ -94,8 +96,14 @@ int Desk::join(const Segment& segment) {
 
 Desk::~Desk() {
   if (!self.slot) return;
+  // What cannot be put back now, for want of memory, goes with the slot to whoever reaps it.
+  if (bench && !settle(*this, *bench)) return;
   if (bench) {
-    flush_all(*this, *bench);
+    try {
+      flush_all(*this, *bench);
+    } catch (const Damaged&) {
+      empty_hands(*this);  // the caches' blocks are lost
+    }
     set(&slot().intent, slot().bench);
     set(&slot().bench, Offset{0});
     commit();
@@ -107,8 +115,9 @@ Desk::~Desk() {
 Bench* Desk::bench_of(uint32_t owner) const {
   uint32_t index = slot_index_of(owner);
   if (member_of(owner) != 0 || index == 0 || index >= self.segment.area_of(0)->slot_count.load(std::memory_order_relaxed)) throw Damaged();
-  Offset offset = __atomic_load_n(&self.segment.slot_of(owner).bench, __ATOMIC_ACQUIRE);
-  return offset ? self.segment.at<Bench>(offset) : nullptr;
+  const Slot& other = self.segment.slot_of(owner);
+  Offset offset = __atomic_load_n(&other.bench, __ATOMIC_ACQUIRE);
+  return offset && is_of(owner, other.generation) ? self.segment.at<Bench>(offset) : nullptr;
 }
 
 bool Desk::is_dead(uint32_t owner) const { return self.segment.slot_of(owner).dead(); }

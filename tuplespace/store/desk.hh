@@ -1,5 +1,6 @@
 // A thread at work on spaces: its standing in the segment, its bench, and how it follows references.
 #pragma once
+#include <algorithm>
 #include <memory>
 
 #include "tuplespace/result.hh"
@@ -8,8 +9,13 @@
 
 namespace godwit::store {
 
+using shared::kChunk;
+inline constexpr uint64_t kChunkUnits = kChunk / kUnit;
+
 /// Thrown where metadata is found to be damaged, and caught by the operation, which closes the space.
-struct Damaged {};
+struct Damaged {
+  Root* of = nullptr;  // the space, where it is not the operation's own
+};
 
 class Desk {
  public:
@@ -21,6 +27,7 @@ class Desk {
 
   shared::Thread self;
   Bench* bench = nullptr;
+  bool showing = false;  // a tuple, to a function that must not use spaces
 
   uint32_t owner() const { return self.owner(); }
   shared::Header& header() const { return self.segment.header(); }
@@ -29,18 +36,24 @@ class Desk {
   /// Whatever a reference says, it leads to chunks that are in use.
   template <class T>
   T& at(Ref ref) const {
-    if (uint64_t{ref} - low_ >= uint64_t{__atomic_load_n(&header().next_chunk, __ATOMIC_RELAXED)} * (shared::kChunk / kUnit) - low_) throw Damaged();
+    constexpr uint64_t kUnits = (sizeof(T) + kUnit - 1) / kUnit;
+    if (ref - low_ > chunks_in_use() * kChunkUnits - low_ - kUnits) throw Damaged();
     return *self.segment.at<T>(uint64_t{ref} * kUnit);
   }
   Ref ref_of(const void* p) const { return static_cast<Ref>(self.segment.offset_of(p) / kUnit); }
+  /// What the table says of the chunk that a reference, followed before, leads to.
+  const shared::Chunk& chunk_of(Ref ref) const { return self.segment.chunks()[ref / kChunkUnits]; }
+  /// No list is longer.
+  uint64_t most_records() const { return chunks_in_use() * (kChunk / sizeof(Node)); }
 
+  /// Damaged: more changes than a transaction has, so that it goes on where it should have ended.
   template <class T>
   void set(T* p, T v) {
-    shared::set(self, p, v);
+    if (!shared::set(self, p, v)) [[unlikely]] throw Damaged();
   }
   void commit() { shared::commit(self); }
 
-  /// The bench of another thread of this host; null if it has none.
+  /// The bench of another thread of this host; null if it has none, or has left.
   Bench* bench_of(uint32_t owner) const;
   bool is_dead(uint32_t owner) const;
 
@@ -51,7 +64,20 @@ class Desk {
  private:
   Desk() = default;
   int join(const shared::Segment& segment);
+  uint64_t chunks_in_use() const { return __atomic_load_n(&header().next_chunk, __ATOMIC_RELAXED); }
   uint64_t low_ = 0;
+};
+
+/// Along a list that has `most` members by its own account: who takes more steps goes in a circle.
+class Steps {
+ public:
+  Steps(const Desk& desk, uint64_t most) : left_(std::min(most, desk.most_records())) {}
+  void take() {
+    if (left_-- == 0) throw Damaged();
+  }
+
+ private:
+  uint64_t left_;
 };
 
 /// Frees the locks of spaces of a dead owner too. Idempotent. A shared::Heir.

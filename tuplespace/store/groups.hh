@@ -4,7 +4,7 @@
 //
 // All here: the stripe's lock held.
 #pragma once
-#include "tuplespace/store/stored.hh"
+#include "tuplespace/store/shapes.hh"
 
 namespace godwit::store {
 
@@ -15,10 +15,6 @@ struct Key {
 };
 /// second: null for an index of one field. i: the shape's index.
 Key make_key(const Shape& shape, uint32_t i, const FieldView& first, const FieldView* second);
-
-/// The place of a tuple in its i-th index, and back.
-Ref node_of(Ref tuple, uint32_t i);
-Ref tuple_of(Desk& desk, Ref node);
 
 /// The oldest node of the key's group; 0: no tuple has it.
 Ref leader(Desk& desk, Stripe& stripe, Ref shape, const Index& index, const Key& key);

@@ -5,32 +5,60 @@
 
 namespace godwit::store {
 
-void link(Desk& desk, Stripe& stripe, Ref tuple, Ref shape_ref, TupleView fields) {
-  Shape& shape = desk.at<Shape>(shape_ref);
-  Stored& stored = stored_at(desk, tuple);
-  desk.set(&stored.shape, shape_ref);
+namespace {
+
+// The link that leads to what follows `before`, or precedes `after`, in a shape's queue. 0: the queue's end.
+Ref& following(Desk& desk, Stripe& stripe, Shape& shape, Ref before) {
+  return before ? stored_in(desk, stripe, before).newer : shape.oldest;
+}
+Ref& preceding(Desk& desk, Stripe& stripe, Shape& shape, Ref after) {
+  return after ? stored_in(desk, stripe, after).older : shape.newest;
+}
+
+// The tuple after which one of that age belongs: nearly always the newest. By the ages the walk ends.
+Ref place_for(Desk& desk, Stripe& stripe, Shape& shape, uint64_t age) {
   Ref before = shape.newest;
-  while (before && stored_at(desk, before).age > stored.age) before = stored_at(desk, before).older;
-  Ref after = before ? stored_at(desk, before).newer : shape.oldest;
+  for (uint64_t last = ~0ull; before; before = stored_at(desk, before).older) {
+    uint64_t next = stored_in(desk, stripe, before).age;
+    expect(next < last);
+    if (next < age) break;
+    last = next;
+  }
+  return before;
+}
+
+}  // namespace
+
+void link(Desk& desk, Stripe& stripe, Ref tuple, Ref shape_ref, TupleView fields) {
+  Shape& shape = shape_in(desk, stripe, shape_ref);
+  Stored& stored = stored_in(desk, stripe, tuple);
+  Ref before = place_for(desk, stripe, shape, stored.age);
+  Ref& from_before = following(desk, stripe, shape, before);
+  Ref& from_after = preceding(desk, stripe, shape, from_before);
+  expect(from_after == before);
   stored.older = before;
-  desk.set(&stored.newer, after);
-  desk.set(before ? &stored_at(desk, before).newer : &shape.oldest, tuple);
-  desk.set(after ? &stored_at(desk, after).older : &shape.newest, tuple);
+  desk.set(&stored.shape, shape_ref);
+  desk.set(&stored.newer, from_before);
+  desk.set(&from_before, tuple);
+  desk.set(&from_after, tuple);
   link_groups(desk, stripe, tuple, shape_ref, fields);
   desk.set(&shape.tuples, shape.tuples + 1);
   desk.set(&stripe.tuples, stripe.tuples + 1);
-  desk.set(&stripe.bytes, stripe.bytes + memory_of(desk, tuple, stored.place.size_class));
+  desk.set(&stripe.bytes, stripe.bytes + memory_of(desk, tuple));
 }
 
 void unlink(Desk& desk, Stripe& stripe, Ref tuple) {
-  Stored& stored = stored_at(desk, tuple);
-  Shape& shape = desk.at<Shape>(stored.shape);
+  Stored& stored = stored_in(desk, stripe, tuple);
+  Shape& shape = shape_in(desk, stripe, stored.shape);
   unlink_groups(desk, stripe, tuple);
-  desk.set(stored.older ? &stored_at(desk, stored.older).newer : &shape.oldest, stored.newer);
-  desk.set(stored.newer ? &stored_at(desk, stored.newer).older : &shape.newest, stored.older);
+  Ref& from_before = following(desk, stripe, shape, stored.older);
+  Ref& from_after = preceding(desk, stripe, shape, stored.newer);
+  expect(from_before == tuple && from_after == tuple);
+  desk.set(&from_before, stored.newer);
+  desk.set(&from_after, stored.older);
   desk.set(&shape.tuples, shape.tuples - 1);
   desk.set(&stripe.tuples, stripe.tuples - 1);
-  desk.set(&stripe.bytes, stripe.bytes - memory_of(desk, tuple, stored.place.size_class));
+  desk.set(&stripe.bytes, stripe.bytes - memory_of(desk, tuple));
 }
 
 void balance(Desk& desk, Stripe& stripe) {

@@ -5,6 +5,7 @@
 // equal keys of at most kIndexes indexes that its shape has by then. References are in units of 16 bytes; every change
 // goes through the undo log of the thread that makes it, so that a death leaves all of it or nothing.
 #pragma once
+#include <bit>
 #include <cstddef>
 
 #include "tuplespace/shared/segment.hh"
@@ -21,7 +22,7 @@ inline constexpr uint64_t kUnit = 16;
 inline constexpr uint32_t kStripes = 16;
 inline constexpr uint32_t kIndexes = 3;       // of one shape
 inline constexpr uint32_t kNoField = ~0u;
-inline constexpr uint32_t kShapeLists = 32;   // of a stripe
+inline constexpr uint32_t kShapeLists = 32;   // of a stripe; a bit each
 inline constexpr uint32_t kQueues = 64;       // of waiters, of a stripe
 inline constexpr uint32_t kTableParts = 26;   // of a stripe's hash table; the first two have kFirstPart buckets, then it doubles
 inline constexpr uint32_t kFirstPart = 64;
@@ -36,17 +37,20 @@ struct Node {
   uint32_t hash;  // of shape and key; the two low bits are the index
 };
 
+/// The stripe that a record belongs to. Whoever follows a reference sees by it that it leads to what it should.
 struct Place {
-  uint16_t space;      // number of its root
+  uint16_t space;  // number of its root
   uint8_t stripe;
-  uint8_t size_class;  // of its block; kRun: a run of its own
+  uint8_t mark;    // kPlaceMark: zeros are no place
+  friend bool operator==(Place a, Place b) { return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b); }
 };
+inline constexpr uint8_t kPlaceMark = 0xA7;
 
 struct Stored {
   uint64_t age;         // grows with every out of a stripe; taken from the processor's clock, so that stripes compare
   uint32_t length;      // bytes of data
   Place place;
-  Ref shape;
+  Ref shape;            // 0: on its way to another space
   Ref newer, older;     // of its shape
   uint32_t pins;        // readers that are copying it, kTaken, kShared
   Node nodes[kIndexes];
@@ -55,7 +59,6 @@ struct Stored {
 static_assert(sizeof(Stored) == 32 + kIndexes * sizeof(Node));
 inline constexpr uint32_t kTaken = 1u << 31;   // whoever unpins it last frees it
 inline constexpr uint32_t kShared = 1u << 30;  // was pinned once: so whoever gives it up looks at it with its lock
-inline constexpr uint8_t kRun = 255;
 
 enum class IndexState : uint32_t { kNone = 0, kBuilding = 1, kReady = 2 };
 
@@ -71,7 +74,7 @@ struct Shape {
   Ref next;
   uint32_t hash;
   uint32_t arity;
-  uint32_t unused;
+  Place place;
   uint64_t tuples;
   Ref oldest, newest;
   Index indexes[kIndexes];
@@ -82,6 +85,14 @@ struct Shape {
 struct Bucket {
   Ref head;
   uint32_t tag;
+};
+
+/// A piece of a stripe's hash table.
+struct Part {
+  Place place;
+  uint32_t number;
+  uint64_t unused;
+  Bucket buckets[];
 };
 
 struct Queue {
@@ -97,6 +108,8 @@ struct alignas(64) Stripe {
   uint32_t buckets;     // in use: linear hashing adds and takes away one at a time
   uint32_t leaders;
   uint32_t shape_count;
+  uint32_t shape_lists;  // which of `shapes` have any, a bit each
+  Place place;          // of all that is the stripe's
   Ref parts[kTableParts];
   Ref shapes[kShapeLists];
   Queue queues[kQueues];
@@ -117,7 +130,7 @@ struct Root {
   std::atomic<uint32_t> room_wanted;
   std::atomic<uint32_t> arrivals;    // futex word: grows when a tuple has come and somebody watches
   std::atomic<uint32_t> arrivals_wanted;
-  uint32_t wild_waiters;             // in wild; changed under its lock, from 0 only under all stripes' locks
+  uint32_t wild_waiters;             // in wild; changed under its lock, from 0 only under all stripes' locks (may_wait)
   Queue wild;                        // waiters that a tuple of any stripe may match
   Lock wild_lock;                    // after all stripes' locks
   char name[kNameLength + 1];
@@ -142,6 +155,7 @@ struct Bench {
   Verb verb;
   uint32_t space, stripe, queue;
   uint32_t previous, next;      // owners
+  uint32_t owner;               // whose bench it is
   uint64_t ticket;
   uint32_t key;                 // hash that a tuple must have one of; 0: wild
   Ref wanted;                   // block with the templates (encoding.hh)

@@ -46,7 +46,7 @@ uint32_t best_index(const Shape& shape, Given given, bool* exact) {
 // narrow: a look that is to find one soon, for which an index may be made.
 template <class F>
 bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool narrow, F f) {
-  Shape& shape = desk.at<Shape>(shape_ref);
+  Shape& shape = shape_in(desk, stripe, shape_ref);
   Given given = given_by(wanted);
   finish_indexes(desk, stripe, shape_ref);
   bool exact;
@@ -60,10 +60,11 @@ bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool n
     at = first ? tuple_of(desk, first) : 0;
   }
   uint64_t passed = 0;
-  for (uint64_t steps = 0; at; ++steps) {
-    if (steps > shape.tuples) throw Damaged();
-    Stored& stored = stored_at(desk, at);
-    Fields fields = fields_of(stored);
+  for (uint64_t age = 0; at;) {  // by the ages it ends
+    const Stored& stored = stored_in(desk, stripe, at);
+    expect(stored.age > age && stored.shape == shape_ref);
+    age = stored.age;
+    Fields fields = fields_of(desk, stored);
     if (match(wanted, fields.view())) {
       if (!f(at, fields.view())) return false;
     } else if (narrow && !exact && ++passed > kPatience) {
@@ -76,10 +77,18 @@ bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool n
   return true;
 }
 
+// Calls f(ref, shape) for those that have tuples which may match.
+template <class F>
+void for_each_candidate(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
+  for_each_shape(desk, stripe, [&](Ref ref, const Shape& shape) {
+    if (shape.tuples && may_match(desk, shape, wanted)) f(ref, shape);
+  });
+}
+
 // Calls f(tuple) for those that match, shape by shape.
 template <class F>
 void for_each_match(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
-  for_each_shape(desk, stripe, wanted, [&](Ref shape) {
+  for_each_candidate(desk, stripe, wanted, [&](Ref shape, const Shape&) {
     walk(desk, stripe, shape, wanted, false, [&](Ref tuple, TupleView) { return f(tuple), true; });
   });
 }
@@ -87,9 +96,15 @@ void for_each_match(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
 // The same with all there are.
 template <class F>
 void for_each_tuple(Desk& desk, Stripe& stripe, F f) {
-  for (Ref list : stripe.shapes)
-    for (Ref shape = list; shape; shape = desk.at<Shape>(shape).next)
-      for (Ref tuple = desk.at<Shape>(shape).oldest; tuple; tuple = stored_at(desk, tuple).newer) f(tuple);
+  for_each_shape(desk, stripe, [&](Ref, const Shape& shape) {
+    uint64_t age = 0;
+    for (Ref at = shape.oldest; at; at = stored_at(desk, at).newer) {
+      const Stored& stored = stored_in(desk, stripe, at);
+      expect(stored.age > age);
+      age = stored.age;
+      f(at);
+    }
+  });
 }
 
 uint64_t count_one(Desk& desk, Stripe& stripe, TemplateView wanted) {
@@ -97,7 +112,7 @@ uint64_t count_one(Desk& desk, Stripe& stripe, TemplateView wanted) {
     return want.kind == PatternView::kFormal || want.kind == PatternView::kAny;
   });
   uint64_t number = 0;
-  if (types_say_all) for_each_shape(desk, stripe, wanted, [&](Ref shape) { number += desk.at<Shape>(shape).tuples; });
+  if (types_say_all) for_each_candidate(desk, stripe, wanted, [&](Ref, const Shape& shape) { number += shape.tuples; });
   else for_each_match(desk, stripe, wanted, [&](Ref) { ++number; });
   return number;
 }
@@ -106,7 +121,7 @@ uint64_t count_one(Desk& desk, Stripe& stripe, TemplateView wanted) {
 Ref oldest(Desk& desk, Stripe& stripe, TemplateView wanted) {
   Ref found = 0;
   if (stripe.tuples == 0) return 0;
-  for_each_shape(desk, stripe, wanted, [&](Ref shape) {
+  for_each_candidate(desk, stripe, wanted, [&](Ref shape, const Shape&) {
     walk(desk, stripe, shape, wanted, true, [&](Ref tuple, TupleView) {
       if (!found || stored_at(desk, tuple).age < stored_at(desk, found).age) found = tuple;
       return false;

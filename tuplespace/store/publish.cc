@@ -58,11 +58,19 @@ void serve(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleVi
   }
 }
 
-// Makes the tuple, which is linked nowhere, one of that stripe (locked), to be its newest: a transaction.
-void rehome(Desk& desk, Root& root, uint32_t stripe, Stored& stored) {
-  desk.set(&stored.place, Place{static_cast<uint16_t>(root.number), static_cast<uint8_t>(stripe), stored.place.size_class});
-  desk.set(&stored.age, next_age(root.stripes[stripe]));
+// Makes the tuple, which is linked nowhere, one of that stripe, to be its newest: a transaction.
+void rehome(Desk& desk, Stripe& stripe, Stored& stored) {
+  desk.set(&stored.place, stripe.place);
+  desk.set(&stored.age, next_age(stripe));
   desk.commit();
+}
+
+// Whether anybody may wait for the stripe's tuples. A stripe's own waiters come and go with its lock. Wild ones come with all
+// stripes' locks, but go with their queue's: so a 0 counts only if the queue is not locked after it was seen, for else it
+// may be the change of somebody who is killed before it stands.
+bool may_wait(const Root& root, const Stripe& stripe) {
+  if (stripe.waiters || __atomic_load_n(&root.wild_waiters, __ATOMIC_ACQUIRE)) return true;
+  return root.wild_lock.word.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace
@@ -70,7 +78,7 @@ void rehome(Desk& desk, Root& root, uint32_t stripe, Stored& stored) {
 void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields,
              const std::function<void()>& let_go) {
   if (root.arrivals_wanted.load(std::memory_order_relaxed)) tell_watchers(root);
-  if (!stripe.waiters && !root.wild_waiters) {
+  if (!may_wait(root, stripe)) {
     link(desk, stripe, tuple, shape, fields);
     let_go();
     desk.commit();
@@ -113,7 +121,7 @@ bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView field
   }
   Ref shape = shape_for(desk, stripe, fields);
   if (!shape) return false;
-  if (as_newest) rehome(desk, root, static_cast<uint32_t>(&stripe - root.stripes), stored);
+  if (as_newest) rehome(desk, stripe, stored);
   publish(desk, root, stripe, tuple, shape, fields, let_go);
   return true;
 }

@@ -13,21 +13,20 @@ namespace {
 
 using namespace shared;
 
-// Tuples on their way to another space go on if that was decided, and else back.
-bool end_chain(Desk& desk, Bench& dead) {
-  if (!dead.chain_decided && dead.chain_copies) drop_copies(desk, dead);
-  while (dead.chain)
-    if (!put_chained(desk, dead)) return false;
-  dead.chain_decided = 0;
-  return true;
+template <class F>
+void as_far_as_whole(Desk& desk, F f) {
+  try {
+    f();
+  } catch (const Damaged&) {
+    empty_hands(desk);
+  }
 }
 
-bool clear_bench(Desk& desk, Bench& dead) {
-  end_wait(desk, dead);
-  if (dead.pinned) unpin(desk, dead);
-  if (dead.held && !put_back_held(desk, dead)) return false;
-  if (!end_chain(desk, dead)) return false;
-  give_dead(desk, dead);
+// What it had in hand of a damaged space stays with that. False: without memory for a shape, another time.
+bool clear(Desk& desk, Bench& dead) {
+  as_far_as_whole(desk, [&] { end_wait(desk, dead); });
+  if (!settle(desk, dead)) return false;
+  as_far_as_whole(desk, [&] { give_dead(desk, dead); });
   return true;
 }
 
@@ -44,15 +43,6 @@ void free_bench(Desk& desk, Slot& slot) {
   }
 }
 
-// What it had in hand of a damaged space stays with it; without memory for a shape, another time.
-bool clear(Desk& desk, Slot& slot) {
-  try {
-    return clear_bench(desk, *desk.self.segment.at<Bench>(slot.bench));
-  } catch (const Damaged&) {
-    return true;
-  }
-}
-
 }  // namespace
 
 // Only the host's own area has benches. While benches are cleared, which waits for locks of spaces, pods may be reaped.
@@ -61,9 +51,9 @@ uint32_t reap(Desk& desk) {
   Area* area = desk.self.segment.area_of(0);
   for (uint32_t i = 1; i < area->slot_count.load(); ++i) {
     Slot& slot = area->slots[i];
-    if (slot.state.load() != SlotState::kLive || !slot.dead() || !slot.bench) continue;
-    store::release_dead(desk.self, i);
-    if (clear(desk, slot)) free_bench(desk, slot);
+    if (!slot.dead() || !slot.bench) continue;
+    store::release_dead(desk.self, owner_in(desk.self.segment, 0, i));
+    if (clear(desk, *desk.self.segment.at<Bench>(slot.bench))) free_bench(desk, slot);
   }
   unlock(desk.self, desk.header().locks[kBenches]);
   return shared::reap(desk.self);

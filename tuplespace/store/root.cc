@@ -16,14 +16,27 @@ using shared::compiler_barrier;
 constexpr uint64_t kStripeSeed = 0x5851F42D4C957F2Dull;
 
 uint32_t stripe_of_first(const Root& root, const FieldView& first) {
-  return static_cast<uint32_t>(hash(first, kStripeSeed) >> 40) % root.stripe_count;
+  if (root.stripe_count == 1) return 0;
+  return static_cast<uint32_t>(hash(first, kStripeSeed) >> 40) % kStripes;
+}
+
+// The stripes that an operation locks: kStripes means all.
+std::span<Stripe> stripes_of(Root& root, uint32_t stripe) {
+  uint32_t count = root.stripe_count;
+  expect((count == 1 || count == kStripes) && (stripe < count || stripe == kStripes));
+  return stripe == kStripes ? std::span(root.stripes, count) : std::span(root.stripes + stripe, 1);
 }
 
 }  // namespace
 
 Root& root_of(Desk& desk, uint32_t number) {
-  if (number >= shared::kSpaces || !desk.header().spaces[number]) throw Damaged();
+  expect(number < shared::kSpaces && desk.header().spaces[number]);
   return *desk.self.segment.at<Root>(desk.header().spaces[number]);
+}
+
+void close_damaged(Root& root) {
+  RootState live = RootState::kLive;
+  root.state.compare_exchange_strong(live, RootState::kDamaged);
 }
 
 uint32_t stripe_of(const Root& root, TupleView fields) { return fields.empty() ? 0 : stripe_of_first(root, fields[0]); }
@@ -40,20 +53,23 @@ uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
 }
 
 Locked::Locked(Desk& desk, Root& root, uint32_t stripe, uint32_t place)
-    : desk_(desk), root_(root), first_(stripe == kStripes ? 0 : stripe),
-      end_(stripe == kStripes ? root.stripe_count : stripe + 1), place_(place) {
+    : desk_(desk), root_(root), stripes_(stripes_of(root, stripe)), place_(place) {
   *static_cast<volatile uint32_t*>(&desk.bench->spaces_in_hand[place]) = root.number + 1;
   compiler_barrier();
-  for (uint32_t i = first_; i < end_; ++i) desk.lock(root.stripes[i].lock);
+  for (Stripe& one : stripes_) desk.lock(one.lock);
   if (stripe == kStripes) desk.lock(root.wild_lock);
 }
 
 Locked::~Locked() {
   if (desk_.slot().undo_count) shared::roll_back(desk_.self.segment, desk_.slot());
   if (desk_.holds(root_.wild_lock)) desk_.unlock(root_.wild_lock);
-  for (uint32_t i = end_; i-- > first_;) desk_.unlock(root_.stripes[i].lock);
+  for (size_t i = stripes_.size(); i-- > 0;) desk_.unlock(stripes_[i].lock);
   compiler_barrier();
   *static_cast<volatile uint32_t*>(&desk_.bench->spaces_in_hand[place_]) = 0;
+}
+
+LockedBoth::LockedBoth(Desk& desk, Root& a, Root& b) : first_(desk, &a < &b ? a : b, kStripes, 0) {
+  if (&a != &b) second_.emplace(desk, &a < &b ? b : a, kStripes, 1);
 }
 
 uint64_t next_age(Stripe& stripe) { return stripe.last_age = std::max<uint64_t>(__rdtsc(), stripe.last_age + 1); }

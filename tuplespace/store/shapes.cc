@@ -15,8 +15,11 @@ uint32_t hash_of_types(TupleView fields) {
   return static_cast<uint32_t>(h ^ h >> 32);
 }
 
-bool has_types(const Shape& shape, TupleView fields) {
+void check_types(const Desk& desk, const Shape& shape) { check_room(desk, desk.ref_of(&shape), sizeof(Shape) + shape.arity); }
+
+bool has_types(const Desk& desk, const Shape& shape, TupleView fields) {
   if (shape.arity != fields.size()) return false;
+  check_types(desk, shape);
   for (size_t i = 0; i < fields.size(); ++i)
     if (shape.types[i] != static_cast<uint8_t>(fields[i].type)) return false;
   return true;
@@ -24,15 +27,18 @@ bool has_types(const Shape& shape, TupleView fields) {
 
 // Forgets shapes without tuples while there are more than `keep`.
 void forget_empty(Desk& desk, Stripe& stripe, uint32_t keep) {
+  Steps steps(desk, stripe.shape_count);
   for (Ref& list : stripe.shapes) {
     Ref* link = &list;
     while (Ref r = *link) {
-      Shape& shape = desk.at<Shape>(r);
+      Shape& shape = shape_in(desk, stripe, r);
+      steps.take();
       if (shape.tuples || stripe.shape_count <= keep) {
         link = &shape.next;
         continue;
       }
       desk.set(link, shape.next);
+      if (!list) desk.set(&stripe.shape_lists, stripe.shape_lists & ~(1u << (&list - stripe.shapes)));
       desk.set(&stripe.shape_count, stripe.shape_count - 1);
       pick_up(desk, kSecondHand, r);
       desk.commit();
@@ -46,9 +52,12 @@ void forget_empty(Desk& desk, Stripe& stripe, uint32_t keep) {
 Ref shape_for(Desk& desk, Stripe& stripe, TupleView fields) {
   uint32_t hash = hash_of_types(fields);
   Ref& list = stripe.shapes[hash % kShapeLists];
-  for (Ref r = list; r; r = desk.at<Shape>(r).next) {
-    Shape& shape = desk.at<Shape>(r);
-    if (shape.hash == hash && has_types(shape, fields)) return r;
+  Steps steps(desk, stripe.shape_count);
+  for (Ref r = list; r;) {
+    const Shape& shape = shape_in(desk, stripe, r);
+    if (shape.hash == hash && has_types(desk, shape, fields)) return r;
+    steps.take();
+    r = shape.next;
   }
   Ref r = take(desk, kSecondHand, sizeof(Shape) + fields.size());
   if (!r) return 0;
@@ -56,9 +65,11 @@ Ref shape_for(Desk& desk, Stripe& stripe, TupleView fields) {
   std::memset(&shape, 0, sizeof shape);
   shape.hash = hash;
   shape.arity = static_cast<uint32_t>(fields.size());
+  shape.place = stripe.place;
   for (size_t i = 0; i < fields.size(); ++i) shape.types[i] = static_cast<uint8_t>(fields[i].type);
   shape.next = list;
   desk.set(&list, r);
+  desk.set(&stripe.shape_lists, stripe.shape_lists | 1u << hash % kShapeLists);
   desk.set(&stripe.shape_count, stripe.shape_count + 1);
   put_down(desk, kSecondHand);
   desk.commit();
@@ -70,8 +81,9 @@ void trim_shapes(Desk& desk, Stripe& stripe) {
 }
 void clear_shapes(Desk& desk, Stripe& stripe) { forget_empty(desk, stripe, 0); }
 
-bool may_match(const Shape& shape, TemplateView wanted) {
+bool may_match(const Desk& desk, const Shape& shape, TemplateView wanted) {
   if (shape.arity != wanted.size()) return false;
+  check_types(desk, shape);
   for (size_t i = 0; i < wanted.size(); ++i)
     if (wanted[i].type != PatternView::kAnyType && wanted[i].type != shape.types[i]) return false;
   return true;

@@ -2,8 +2,9 @@
 //
 // All here: the stripe's lock held.
 #pragma once
-#include "tuplespace/store/desk.hh"
-#include "tuplespace/store/encoding.hh"
+#include <bit>
+
+#include "tuplespace/store/stored.hh"
 
 namespace godwit::store {
 
@@ -16,14 +17,26 @@ void trim_shapes(Desk& desk, Stripe& stripe);
 /// Forgets all without tuples.
 void clear_shapes(Desk& desk, Stripe& stripe);
 
-bool may_match(const Shape& shape, TemplateView wanted);
-
-/// Calls f(shape) for those that have tuples which may match.
-template <class F>
-void for_each_shape(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
-  for (Ref list : stripe.shapes)
-    for (Ref r = list; r; r = desk.at<Shape>(r).next)
-      if (desk.at<Shape>(r).tuples && may_match(desk.at<Shape>(r), wanted)) f(r);
+/// A shape of the stripe that a list of it, or a tuple, leads to.
+inline Shape& shape_in(const Desk& desk, const Stripe& stripe, Ref ref) {
+  Shape& shape = desk.at<Shape>(ref);
+  expect(shape.place == stripe.place);
+  return shape;
 }
+
+/// Calls f(ref, shape) for all.
+template <class F>
+void for_each_shape(Desk& desk, Stripe& stripe, F f) {
+  Steps steps(desk, stripe.shape_count);
+  for (uint32_t lists = stripe.shape_lists; lists; lists &= lists - 1)
+    for (Ref r = stripe.shapes[std::countr_zero(lists)], next; r; r = next) {
+      Shape& shape = shape_in(desk, stripe, r);
+      steps.take();
+      next = shape.next;
+      f(r, shape);
+    }
+}
+
+bool may_match(const Desk& desk, const Shape& shape, TemplateView wanted);
 
 }  // namespace godwit::store

@@ -22,7 +22,6 @@ Error absent(std::string_view name) {
                     "no space named '" + std::string(name) + "'; godwit spaces lists them, --create makes one");
 }
 
-bool is_named(const Root& root, std::string_view name) { return name == root.name; }
 bool is_there(const Root& root) {
   RootState state = root.state.load();
   return state == RootState::kLive || state == RootState::kDamaged;
@@ -43,7 +42,7 @@ struct DirectoryLock {
 Root* find_root(Desk& desk, std::string_view name) {
   Root* found = nullptr;
   for_each_root(desk, [&](Root& root) {
-    if (is_there(root) && is_named(root, name)) found = &root;
+    if (is_there(root) && name_of(root) == name) found = &root;
   });
   return found;
 }
@@ -86,24 +85,9 @@ void start(Root& root, std::string_view name, const SpaceOptions& options) {
   root.capacity = options.capacity;
   root.blocks_when_full = options.blocks_when_full;
   root.stripe_count = options.capacity ? 1 : kStripes;
+  for (uint32_t i = 0; i < kStripes; ++i)
+    root.stripes[i].place = {static_cast<uint16_t>(root.number), static_cast<uint8_t>(i), kPlaceMark};
   root.state.store(RootState::kLive);
-}
-
-// Every wait of the space, which is locked, ends without an answer; its thread sees that the space is gone.
-void dismiss_waiters(Desk& desk, Root& root) {
-  auto dismiss = [&](const Queue& queue) {
-    while (uint32_t owner = queue.first) {
-      Bench* bench = desk.bench_of(owner);
-      if (!bench) throw Damaged();
-      unlink_waiter(desk, root, *bench);
-      desk.commit();
-      bench->state.fetch_and(~kWaits);
-      wake_one(bench->state);
-    }
-  };
-  dismiss(root.wild);
-  for (Stripe& stripe : root.stripes)
-    for (const Queue& queue : stripe.queues) dismiss(queue);
 }
 
 // Unless somebody else has finished the drop before.
@@ -111,12 +95,12 @@ void empty(Desk& desk, Root& root) {
   Locked locked(desk, root, kStripes);
   if (root.state.load() != RootState::kDropping) return;
   for (Stripe& stripe : locked.stripes()) {
-    for (Ref list : stripe.shapes)
-      for (Ref r = list; r; r = desk.at<Shape>(r).next)
-        while (Ref tuple = desk.at<Shape>(r).oldest) {
-          unlink(desk, stripe, tuple);
-          discard(desk, tuple);
-        }
+    for_each_shape(desk, stripe, [&](Ref, const Shape& shape) {
+      while (Ref tuple = shape.oldest) {
+        unlink(desk, stripe, tuple);
+        discard(desk, tuple);
+      }
+    });
     clear(desk, stripe);
   }
   dismiss_waiters(desk, root);
@@ -130,17 +114,29 @@ void finish_drop(Desk& desk, Root& root) {
   try {
     empty(desk, root);
   } catch (const Damaged&) {
+    empty_hands(desk);
     RootState dropping = RootState::kDropping;
     root.state.compare_exchange_strong(dropping, RootState::kLost);
   }
 }
 
+// For people: a space that is found to be damaged is closed, and the others are shown.
+template <class F>
+void while_whole(Desk& desk, Root& root, F f) {
+  try {
+    Locked locked(desk, root, kStripes);
+    f();
+  } catch (const Damaged&) {
+    close_damaged(root);
+  }
+}
+
 }  // namespace
 
-Result<Root*> open_space(Desk& desk, std::string_view name) {
+Result<Opened> open_space(Desk& desk, std::string_view name) {
   {
     DirectoryLock locked(desk);
-    if (Root* root = find_root(desk, name)) return root;
+    if (Root* root = find_root(desk, name)) return Opened{root, root->generation};
   }
   if (name != kDefaultSpace) return absent(name);
   auto made = create_space(desk, name, {});
@@ -148,7 +144,7 @@ Result<Root*> open_space(Desk& desk, std::string_view name) {
   return made;
 }
 
-Result<Root*> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
+Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
   if (!is_name(name))
     return make_error(std::errc::invalid_argument, "'" + std::string(name) + "' is no name for a space; use 1 to " +
                                                        std::to_string(kNameLength) + " bytes without blanks");
@@ -158,7 +154,7 @@ Result<Root*> create_space(Desk& desk, std::string_view name, const SpaceOptions
   Root* root = free_root(desk);
   if (!root) return make_error(std::errc::no_space_on_device, "no room for another space; drop one");
   start(*root, name, options);
-  return root;
+  return Opened{root, root->generation};
 }
 
 Result<void> drop_space(Desk& desk, std::string_view name) {
@@ -186,13 +182,13 @@ std::vector<WaitFacts> list_waits(Desk& desk) {
   std::vector<WaitFacts> all;
   for_each_root(desk, [&](Root& root) {
     if (root.state.load() != RootState::kLive) return;
-    Locked locked(desk, root, kStripes);
-    uint32_t slots = desk.self.segment.area_of(0)->slot_count.load();
-    for (uint32_t owner = 1; owner < slots; ++owner) {
-      Bench* bench = desk.bench_of(owner);
-      if (!bench || bench->waiting == Waiting::kNo || bench->space != root.number) continue;
-      all.push_back({root.name, bench->verb == Verb::kIn, decode_wanted(wanted_of(desk, *bench)), bench->pid});
-    }
+    while_whole(desk, root, [&] {
+      std::vector<WaitFacts> here;
+      for_each_wait(desk, root, [&](const Bench& bench) {
+        here.push_back({std::string(name_of(root)), bench.verb == Verb::kIn, decode_wanted(wanted_of(desk, bench)), bench.pid});
+      });
+      std::move(here.begin(), here.end(), std::back_inserter(all));
+    });
   });
   return all;
 }
@@ -202,14 +198,16 @@ std::vector<SpaceFacts> list_spaces(Desk& desk) {
   DirectoryLock locked(desk);
   for_each_root(desk, [&](Root& root) {
     if (!is_there(root)) return;
-    Locked locked(desk, root, kStripes);
-    SpaceFacts facts{root.name, 0, 0, root.capacity, root.wild_waiters, root.blocks_when_full != 0,
-                     root.state.load() == RootState::kDamaged};
-    for (const Stripe& stripe : root.stripes) {
-      facts.tuples += stripe.tuples;
-      facts.bytes += stripe.bytes;
-      facts.waiters += stripe.waiters;
-    }
+    SpaceFacts facts{std::string(name_of(root)), 0, 0, root.capacity, 0, root.blocks_when_full != 0, false};
+    while_whole(desk, root, [&] {
+      facts.waiters = root.wild_waiters;
+      for (const Stripe& stripe : stripes_of(root)) {
+        facts.tuples += stripe.tuples;
+        facts.bytes += stripe.bytes;
+        facts.waiters += stripe.waiters;
+      }
+    });
+    facts.damaged = root.state.load() == RootState::kDamaged;
     all.push_back(std::move(facts));
   });
   return all;

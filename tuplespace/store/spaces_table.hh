@@ -10,10 +10,16 @@
 
 namespace godwit::store {
 
+/// A space and the generation of its root that is it.
+struct Opened {
+  Root* root;
+  uint32_t generation;
+};
+
 /// errors: no_such_file_or_directory.
-Result<Root*> open_space(Desk& desk, std::string_view name);
+Result<Opened> open_space(Desk& desk, std::string_view name);
 /// errors: file_exists, invalid_argument (the name), no_space_on_device.
-Result<Root*> create_space(Desk& desk, std::string_view name, const SpaceOptions& options);
+Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options);
 /// Its tuples are gone, and who waits there is told. errors: no_such_file_or_directory.
 Result<void> drop_space(Desk& desk, std::string_view name);
 /// Finishes drops whose thread was killed.

@@ -38,7 +38,7 @@ Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came 
 Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }
 Error damaged(const Root& root) {
   return Error{std::error_code(EUCLEAN, std::generic_category()),
-               "space '" + std::string(root.name) + "' is damaged and closed; drop it and create it anew"};
+               "space '" + std::string(name_of(root)) + "' is damaged and closed; drop it and create it anew"};
 }
 
 // Sleeps until the word is not `seen`, at most until the deadline or one tick. Waking without reason is fine.
@@ -56,13 +56,12 @@ Error* over(const Wait& wait, std::optional<Error>& why) {
   return why ? &*why : nullptr;
 }
 
-// After damage was found: what is in hand is left to the damaged space, and the bench is as new.
+// After damage was found: what is in hand goes back as far as it is whole, and the bench is as new.
 void abandon(Desk& desk) {
-  Bench& bench = *desk.bench;
-  bench.held = bench.pinned = bench.chain = bench.wanted = 0;
-  bench.in_hand[kFirstHand] = bench.in_hand[kSecondHand] = 0;
-  bench.chain_decided = bench.wake_count = 0;
-  bench.waiting = Waiting::kNo;
+  empty_hands(desk);
+  settle(desk, *desk.bench);
+  desk.bench->wanted = desk.bench->wake_count = 0;
+  desk.bench->waiting = Waiting::kNo;
 }
 
 // Sleeps until the wait is answered, or over, or a tick has passed.
@@ -90,59 +89,72 @@ bool write_wanted(Desk& desk, std::span<const TemplateView> any_of) {
   return true;
 }
 
-// Shows what is held; it goes back unless it was received.
-bool hand_over_held(Desk& desk, const Store::Receive& receive) {
-  struct Back {
-    Desk& desk;
-    ~Back() {
-      while (desk.bench->held && !put_back_held(desk, *desk.bench)) shared::thread_yield();
-    }
-  } back{desk};
-  if (!receive(fields_of(stored_at(desk, desk.bench->held)).view())) return false;
+bool is_busy(const Bench& bench) { return bench.held || bench.pinned || bench.chain; }
+
+// While a tuple is shown. What was not delivered goes back then; without memory for its shape it stays in hand, and the
+// next operation, or whoever reaps the thread, puts it back.
+class Showing {
+ public:
+  explicit Showing(Desk& desk) : desk_(desk) { desk.showing = true; }
+  ~Showing() {
+    desk_.showing = false;
+    if (is_busy(*desk_.bench)) settle(desk_, *desk_.bench);
+  }
+
+ private:
+  Desk& desk_;
+};
+
+bool show_held(Desk& desk, const Store::Receive& receive) {
+  Showing showing(desk);
+  if (!receive(fields_of(desk, stored_at(desk, desk.bench->held)).view())) return false;
   deliver(desk);
   return true;
 }
 
 bool show_pinned(Desk& desk, const Store::Receive& receive) {
-  struct Unpin {
-    Desk& desk;
-    ~Unpin() { unpin(desk, *desk.bench); }
-  } end{desk};
-  return receive(fields_of(stored_at(desk, desk.bench->pinned)).view());
+  Showing showing(desk);
+  return receive(fields_of(desk, stored_at(desk, desk.bench->pinned)).view());
 }
 
-// Copies that were not decided on.
-void drop_chain(Desk& desk) {
-  while (Ref tuple = desk.bench->chain) {
-    desk.set(&desk.bench->chain, stored_at(desk, tuple).newer);
-    discard(desk, tuple);
-  }
+// Of a thread's operation that was the last before this one.
+bool is_settled(Desk& desk) {
+  GODWIT_CHECK(!desk.showing);  // receive must not use a space
+  return !is_busy(*desk.bench) || settle(desk, *desk.bench);
+}
+
+// Templates of more fields than a tuple can have wait for what cannot come.
+std::optional<Error> refuse(std::span<const TemplateView> any_of) {
+  for (TemplateView wanted : any_of)
+    if (wanted.size() > kMaxArity) return make_error(std::errc::message_size, "the template is too large; 4096 fields fit");
+  return std::nullopt;
 }
 
 // The tuple in the first hand, which is in no space, becomes the first of the chain.
 void chain_in_hand(Desk& desk) {
   Bench& bench = *desk.bench;
   Ref ref = bench.in_hand[kFirstHand];
-  stored_at(desk, ref).newer = bench.chain;
+  Stored& stored = stored_at(desk, ref);
+  stored.pins = stored.shape = 0;
+  stored.newer = bench.chain;
   put_down(desk, kFirstHand);
   desk.set(&bench.chain, ref);
   desk.commit();
 }
 
 // Lets the indexes of stripes follow what has come or gone.
-void settle(Desk& desk, const Locked& locked, size_t tuples) {
+void rebalance(Desk& desk, Root& root, size_t tuples) {
   for (size_t i = 0; i < std::min(tuples, kBalanced); ++i)
-    for (Stripe& stripe : locked.stripes()) balance(desk, stripe);
+    for (Stripe& stripe : stripes_of(root)) balance(desk, stripe);
 }
 
 // A new tuple in the first hand, in no space yet. False: the segment is full.
 bool write_tuple(Desk& desk, const Root& root, uint32_t stripe, TupleView tuple, uint64_t length) {
-  uint64_t bytes = sizeof(Stored) + length;
-  Ref ref = take(desk, kFirstHand, bytes);
+  Ref ref = take(desk, kFirstHand, sizeof(Stored) + length);
   if (!ref) return false;
   Stored& stored = desk.at<Stored>(ref);
   stored.length = static_cast<uint32_t>(length);
-  stored.place = Place{static_cast<uint16_t>(root.number), static_cast<uint8_t>(stripe), class_for(bytes)};
+  stored.place = root.stripes[stripe].place;
   stored.pins = 0;
   encode_to(stored.data, tuple);
   return true;
@@ -155,7 +167,7 @@ Result<Store> Store::open(const shared::Segment& segment, std::string_view name)
   if (!desk) return desk.error();
   auto root = open_space(**desk, name);
   if (!root) return root.error();
-  return Store(segment, *root);
+  return Store(segment, root->root, root->generation);
 }
 
 Result<Store> Store::create(const shared::Segment& segment, std::string_view name, const SpaceOptions& options) {
@@ -163,7 +175,7 @@ Result<Store> Store::create(const shared::Segment& segment, std::string_view nam
   if (!desk) return desk.error();
   auto root = create_space(**desk, name, options);
   if (!root) return root.error();
-  return Store(segment, *root);
+  return Store(segment, root->root, root->generation);
 }
 
 // Closes the space where damage is found; it costs nobody else anything.
@@ -173,11 +185,13 @@ Result<T> Store::work(F f) {
   if (!desk) return desk.error();
   try {
     return f(**desk);
-  } catch (const Damaged&) {
-    RootState live = RootState::kLive;
-    root_->state.compare_exchange_strong(live, RootState::kDamaged);
+  } catch (const Damaged& damage) {
     abandon(**desk);
-    return damaged(*root_);
+    // One that was dropped meanwhile may be another space by now, laid out otherwise.
+    if (root_->generation.load() != generation_) return *closed();
+    Root& root = damage.of ? *damage.of : *root_;
+    close_damaged(root);
+    return damaged(root);
   }
 }
 
@@ -196,7 +210,6 @@ Result<void> Store::out(TupleView tuple, const Wait* wait) {
     uint32_t stripe = stripe_of(*root_, tuple);
     for (;;) {
       uint32_t room = root_->room.load();
-      if (root_->blocks_when_full) root_->room_wanted.store(1);
       auto put = put_once(desk, stripe, tuple, length);
       if (!put) return put.error();
       if (*put) return {};
@@ -208,9 +221,12 @@ Result<void> Store::out(TupleView tuple, const Wait* wait) {
   });
 }
 
-// False: no room.
+// False: no room; then who makes room will tell.
 Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length) {
-  if (!write_tuple(desk, *root_, number, tuple, length)) return false;
+  if (!write_tuple(desk, *root_, number, tuple, length)) {
+    root_->room_wanted.store(root_->blocks_when_full);
+    return false;
+  }
   Ref ref = desk.bench->in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
   std::optional<Error> no;
@@ -218,7 +234,7 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
     Locked locked(desk, *root_, number);
     Stripe& stripe = locked.stripe();
     no = closed();
-    uint64_t memory = memory_of(desk, ref, stored.place.size_class);
+    uint64_t memory = memory_of(desk, ref);
     bool fits = !root_->capacity || stripe.bytes + memory <= root_->capacity;
     Ref shape = !no && fits ? shape_for(desk, stripe, tuple) : 0;
     if (shape) {
@@ -227,6 +243,8 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
       balance(desk, stripe);
     } else if (!no && root_->capacity && memory > root_->capacity) {
       no = make_error(std::errc::message_size, "the tuple is larger than the space's capacity; create it with more");
+    } else if (!no) {
+      root_->room_wanted.store(root_->blocks_when_full);  // with the lock, so that no room is made unseen
     }
   }
   bool there = desk.bench->in_hand[kFirstHand] == 0;
@@ -244,8 +262,9 @@ Result<bool> Store::rd(std::span<const TemplateView> any_of, const Wait* wait, c
 }
 
 Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
+  if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
-    GODWIT_CHECK(!desk.bench->held && !desk.bench->pinned);  // receive must not use a space
+    if (!is_settled(desk)) return full();
     uint32_t stripe = stripe_of(*root_, any_of);
     uint64_t ticket = __rdtsc();
     std::string copied;
@@ -264,7 +283,7 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
 
 bool Store::show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive) {
   switch (seen) {
-    case Seen::kHeld: return hand_over_held(desk, receive);
+    case Seen::kHeld: return show_held(desk, receive);
     case Seen::kPinned: return show_pinned(desk, receive);
     case Seen::kCopied: return receive(fields_of(copied).view());
     case Seen::kNone: break;
@@ -295,7 +314,7 @@ Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::spa
     pin(desk, found.tuple);
     return Seen::kPinned;
   }
-  copied->assign(encoding_of(stored));
+  copied->assign(encoding_of(desk, stored));
   return Seen::kCopied;
 }
 
@@ -311,17 +330,25 @@ Result<void> Store::out_all(std::span<const Tuple> tuples) {
   for (const Tuple& tuple : tuples)
     if (auto no = too_large(views_of(tuple))) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
+    if (!is_settled(desk)) return full();
     begin_chain(desk, true);
     std::vector<Ref> written;
-    bool done = write_chain(desk, tuples, &written);
-    Locked locked(desk, *root_, kStripes);
-    std::optional<Error> no = closed();
-    if (!no && (!done || !has_room_for(desk, written))) no = full();
-    if (no) return drop_chain(desk), *no;
-    finish_chain(desk);
-    settle(desk, locked, tuples.size());
+    std::optional<Error> no;
+    if (!write_chain(desk, tuples, &written)) no = full();
+    if (!no) no = receive(desk, written);
+    if (no) return settle(desk, *desk.bench), *no;
     return {};
   });
+}
+
+// Lets what is on the chain in. An error: nothing has changed.
+std::optional<Error> Store::receive(Desk& desk, const std::vector<Ref>& written) {
+  Locked locked(desk, *root_, kStripes);
+  if (auto no = closed()) return no;
+  if (!has_room_for(desk, written)) return full();
+  receive_chain(desk);
+  rebalance(desk, *root_, written.size());
+  return std::nullopt;
 }
 
 // New tuples, which are in no space yet, on the chain in that order.
@@ -341,27 +368,43 @@ Result<uint64_t> Store::copy_collect(Store& to, std::span<const TemplateView> an
 Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, bool copies) {
   if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space");
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
-    bool forth = root_->number < to.root_->number;
-    Locked first(desk, forth ? *root_ : *to.root_, kStripes, 0), second(desk, forth ? *to.root_ : *root_, kStripes, 1);
-    if (auto no = closed()) return *no;
-    if (auto no = to.closed()) return *no;
-    std::vector<Ref> all = matches_of(desk, (forth ? first : second).stripes(), any_of);
-    to.begin_chain(desk, copies);
-    if (!to.has_room_for(desk, all) || !chain(desk, all, copies)) return full();
-    to.finish_chain(desk);
-    settle(desk, first, all.size());
-    settle(desk, second, all.size());
+    if (!is_settled(desk)) return full();
+    std::vector<Ref> all;
+    {
+      LockedBoth locked(desk, *root_, *to.root_);
+      if (auto no = closed()) return *no;
+      if (auto no = to.closed()) return *no;
+      all = matches_of(desk, stripes_of(*root_), any_of);
+      to.begin_chain(desk, copies);
+      if (!to.has_room_for(desk, all) || !chain(desk, all, copies)) return full();
+      to.receive_chain(desk);
+      rebalance(desk, *root_, all.size());
+      rebalance(desk, *to.root_, all.size());
+    }
+    if (!copies) made_room(*root_);
     return all.size();
   });
+}
+
+// What is damaged in f is this space, also where the operation is another's.
+template <class F>
+auto Store::blamed(F f) {
+  try {
+    return f();
+  } catch (Damaged& damage) {
+    damage.of = root_;
+    throw;
+  }
 }
 
 // Of capacity; and the shapes' records there, so that nothing can fail later.
 bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
   uint64_t bytes = 0;
   for (Ref ref : tuples) {
-    Fields fields = fields_of(stored_at(desk, ref));
-    bytes += memory_of(desk, ref, stored_at(desk, ref).place.size_class);
-    if (!shape_for(desk, root_->stripes[stripe_of(*root_, fields.view())], fields.view())) return false;
+    Fields fields = fields_of(desk, stored_at(desk, ref));
+    bytes += memory_of(desk, ref);
+    Stripe& stripe = root_->stripes[stripe_of(*root_, fields.view())];
+    if (!blamed([&] { return shape_for(desk, stripe, fields.view()); })) return false;
   }
   return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
 }
@@ -374,38 +417,38 @@ void Store::begin_chain(Desk& desk, bool copies) const {
   bench.chain_generation = generation_;
 }
 
-// From the decision on they are all here, whoever sees to it.
-void Store::finish_chain(Desk& desk) {
-  desk.set(&desk.bench->chain_decided, 1u);
-  desk.commit();
-  while (desk.bench->chain) put_chained(desk, *desk.bench);
-  desk.bench->chain_decided = 0;
-}
-
 // Takes the tuples or copies of them onto the bench's chain, the oldest to be the first of it. False: no room, and nothing has changed.
 bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
   Bench& bench = *desk.bench;
   for (Ref ref : std::views::reverse(tuples)) {
     Stored& stored = stored_at(desk, ref);
     if (copies) {
-      uint64_t bytes = sizeof(Stored) + stored.length;
+      uint64_t bytes = sizeof(Stored) + encoding_of(desk, stored).size();
       ref = take(desk, kFirstHand, bytes);
-      if (!ref) {
-        drop_copies(desk, bench);
-        return false;
-      }
+      if (!ref) return settle(desk, bench), false;
       Stored& copy = desk.at<Stored>(ref);
       std::memcpy(static_cast<void*>(&copy), &stored, bytes);
-      copy.pins = 0;
       chain_in_hand(desk);
     } else {
       unlink(desk, root_->stripes[stored.place.stripe], ref);
+      desk.set(&stored.shape, Ref{0});
       desk.set(&stored.newer, bench.chain);
       desk.set(&bench.chain, ref);
       desk.commit();
     }
   }
   return true;
+}
+
+// From the decision on they are all here, whoever sees to it.
+void Store::receive_chain(Desk& desk) {
+  desk.set(&desk.bench->chain_decided, 1u);
+  desk.commit();
+  blamed([&] {
+    while (desk.bench->chain && put_chained(desk, *desk.bench)) {
+    }
+  });
+  if (!desk.bench->chain) desk.bench->chain_decided = 0;
 }
 
 Result<std::vector<Tuple>> Store::all(std::span<const TemplateView> any_of) {
@@ -422,7 +465,7 @@ Result<void> Store::show_all(std::span<const TemplateView> any_of, const Visit& 
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
     for (Ref ref : matches_of(desk, locked.stripes(), any_of))
-      if (!visit(fields_of(stored_at(desk, ref)).view())) break;
+      if (!visit(fields_of(desk, stored_at(desk, ref)).view())) break;
     return {};
   });
 }

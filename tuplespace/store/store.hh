@@ -32,7 +32,7 @@ class Store final : public TupleSource {
   /// receive   is shown the tuple, which is still the space's: if it returns false, or the process dies in it, the
   ///           tuple goes back to where it was. It must not use the space, nor fork.
   /// returns   false: there was a moment during the call at which none was there.
-  /// errors    as for out.
+  /// errors    as for out; message_size: a template has more fields than a tuple can have.
   using Receive = std::function<bool(TupleView)>;
   Result<bool> in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   /// The same, leaving it there. A blocked rd is shown the first tuple that comes, also if a blocked in takes it.
@@ -58,7 +58,7 @@ class Store final : public TupleSource {
   const shared::Segment& segment() const { return segment_; }
 
  private:
-  Store(const shared::Segment& segment, Root* root) : segment_(segment), root_(root), generation_(root->generation) {}
+  Store(const shared::Segment& segment, Root* root, uint32_t generation) : segment_(segment), root_(root), generation_(generation) {}
   template <class T, class F>
   Result<T> work(F f);
   std::optional<Error> closed() const;
@@ -70,11 +70,14 @@ class Store final : public TupleSource {
   Result<void> show_all(std::span<const TemplateView> any_of, const Visit& visit);
   bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
-  void begin_chain(Desk& desk, bool copies) const;
-  bool write_chain(Desk& desk, std::span<const Tuple> tuples, std::vector<Ref>* written);
-  void finish_chain(Desk& desk);
+  template <class F>
+  auto blamed(F f);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
+  void begin_chain(Desk& desk, bool copies) const;
   bool chain(Desk& desk, const std::vector<Ref>& tuples, bool copies);
+  bool write_chain(Desk& desk, std::span<const Tuple> tuples, std::vector<Ref>* written);
+  std::optional<Error> receive(Desk& desk, const std::vector<Ref>& chained);
+  void receive_chain(Desk& desk);
 
   shared::Segment segment_;
   Root* root_;

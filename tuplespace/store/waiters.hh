@@ -24,6 +24,11 @@ void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields
 /// The templates' encoding is in the first hand. ticket: when it began, on the processor's clock.
 void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const TemplateView> any_of, uint64_t ticket);
 
+/// Calls f for all waits of the root, which is locked.
+void for_each_wait(Desk& desk, Root& root, const std::function<void(const Bench& bench)>& f);
+/// Every wait of the root, which is locked, ends without an answer; its thread sees that the space is gone.
+void dismiss_waiters(Desk& desk, Root& root);
+
 /// Takes a wait out of its queue. Its queue's lock held.
 void unlink_waiter(Desk& desk, Root& root, Bench& bench);
 /// Ends the wait of a bench (ours; or a dead thread's), whose queue is not locked, if it has one; it leaves the queue

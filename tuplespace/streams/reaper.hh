@@ -1,8 +1,7 @@
 // Reaps members that were killed while they used spaces. In a thread of its own, since it takes locks that a stopped
-// member may hold.
+// member may hold. Nobody waits long for its end either: one that is held up so is left to the end of the process.
 #pragma once
-#include <condition_variable>
-#include <mutex>
+#include <future>
 #include <stop_token>
 #include <thread>
 
@@ -12,14 +11,13 @@ namespace godwit {
 
 class Reaper {
  public:
-  explicit Reaper(shared::Segment segment) : thread_([this, segment](std::stop_token stop) { run(segment, stop); }) {}
+  explicit Reaper(shared::Segment segment);
+  ~Reaper();
 
  private:
-  void run(shared::Segment segment, std::stop_token stop);
-
-  std::mutex lock_;
-  std::condition_variable_any stopped_;
-  std::jthread thread_;
+  std::stop_source stop_;
+  std::future<void> ended_;
+  std::thread thread_;
 };
 
 }  // namespace godwit

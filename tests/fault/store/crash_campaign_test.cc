@@ -22,12 +22,14 @@ constexpr uint32_t kRounds = 100;
 #endif
 constexpr uint32_t kNamespaces = 4, kKillsOfRound = 1000, kTokens = 40;
 
-enum Act : uint32_t { kOut, kIn, kInp, kRd, kRdp, kCount, kCollect, kCopyCollect, kActs };
-constexpr const char* kActNames[] = {"out", "in", "inp", "rd", "rdp", "count", "collect", "copy_collect"};
+enum Act : uint32_t { kOut, kOutLarge, kOutFull, kIn, kInp, kRd, kRdp, kCount, kCollect, kCopyCollect, kCreateDrop, kActs };
+constexpr const char* kActNames[] = {"out", "out large", "out when full", "in", "inp", "rd", "rdp", "count", "collect",
+                                     "copy_collect", "create, drop"};
 
 // What the members note of themselves, and the killers of them.
 struct Tally {
   std::atomic<uint32_t> kills[kActs], busy[kActs];
+  std::atomic<uint64_t> begun[kActs];
   std::atomic<uint32_t> locks, undos, tuples, intents, waits, failures;
   struct alignas(64) Member {
     std::atomic<uint32_t> slot;   // of the victim; 0: it has none yet
@@ -51,9 +53,10 @@ bool is_token(TupleView fields, int64_t* token) {
 
 class Worker {
  public:
-  Worker(Segment segment, Tally::Member& note, unsigned seed)
-      : spaces_{Store::open(segment, "a").value(), Store::open(segment, "b").value(), Store::open(segment, "copies").value()},
-        note_(note), random_(seed) {
+  Worker(Segment segment, Tally& tally, Tally::Member& note, unsigned seed)
+      : segment_(segment),
+        spaces_{Store::open(segment, "a").value(), Store::open(segment, "b").value(), Store::open(segment, "copies").value()},
+        narrow_(Store::open(segment, "narrow").value()), tally_(tally), note_(note), random_(seed) {
     note.slot = (*Desk::of(segment).value()).self.slot_index;
   }
 
@@ -69,13 +72,18 @@ class Worker {
         if (pick < 30) return begin(kCount), (void)from.count(AnyOf({wanted}).wanted());
         if (pick < 40) return begin(kCollect), expect(from.collect(to, AnyOf({wanted}).wanted()).has_value());
         if (pick < 50) return copy(from, wanted);
+        if (pick < 58) return fill_narrow();
+        if (pick < 64) return create_and_drop();
         return hand_on(from, to, wanted, kInp);
     }
   }
 
  private:
   using Desk = store::Desk;
-  void begin(Act act) { note_.act = act; }
+  void begin(Act act) {
+    note_.act = act;
+    tally_.begun[act]++;
+  }
   void expect(bool holds) {
     if (!holds) _exit(9);
   }
@@ -108,11 +116,41 @@ class Worker {
   void hand_on(Store& from, Store& to, const Template& wanted, Act act) {
     begin(act);
     if (!look(from, &Store::in, wanted, act == kIn)) return;
-    begin(kOut);
-    std::string bytes = payload_of(token_, random_() % 8 ? random_() % 300 : random_() % 100000);
+    bool large = random_() % 8 == 0;
+    begin(large ? kOutLarge : kOut);
+    std::string bytes = payload_of(token_, large ? 60000 + random_() % 300000 : random_() % 300);
     std::array fields = {FieldView::string("token"), FieldView::of(token_), FieldView::bytes(bytes)};
     expect((random_() % 2 ? from : to).out(fields).has_value());
     note_.token = 0;
+  }
+
+  // Of a space where out waits for room: somebody puts, somebody takes.
+  void fill_narrow() {
+    begin(kOutFull);
+    std::string bytes(5000, 'x');
+    std::array fields = {FieldView::string("narrow"), FieldView::bytes(bytes)};
+    Wait wait = soon();
+    auto done = narrow_.out(fields, &wait);
+    expect(done.has_value() || done.error().code == std::errc::timed_out);
+    if (random_() % 4) return;
+    begin(kInp);
+    expect(narrow_.in(AnyOf("(?, ?)").wanted(), nullptr, [](TupleView) { return true; }).has_value());
+  }
+
+  void create_and_drop() {
+    begin(kCreateDrop);
+    auto gone = [](const Error& e) { return e.code == std::errc::identifier_removed || e.code == std::errc::no_such_file_or_directory; };
+    auto made = Store::create(segment_, "brief", {});
+    expect(made.has_value() || made.error().code == std::errc::file_exists);
+    auto space = Store::open(segment_, "brief");
+    expect(space.has_value() || gone(space.error()));
+    if (!space) return;
+    std::array fields = {FieldView::string("brief")};
+    auto done = space->out(fields);
+    expect(done.has_value() || gone(done.error()));
+    if (random_() % 2) return;
+    auto dropped = store::drop_space(**Desk::of(segment_), "brief");
+    expect(dropped.has_value() || gone(dropped.error()));
   }
 
   void copy(Store& from, const Template& wanted) {
@@ -123,7 +161,9 @@ class Worker {
     }
   }
 
-  Store spaces_[3];
+  Segment segment_;
+  Store spaces_[3], narrow_;
+  Tally& tally_;
   Tally::Member& note_;
   std::minstd_rand random_;
   int64_t token_ = -1;
@@ -167,7 +207,7 @@ bool waits(Segment segment, const Tally::Member& note) {
     pid_t victim = fork();
     if (victim == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
-      Worker worker(segment, note, random());
+      Worker worker(segment, *tally, note, random());
       for (;;) worker.step();
     }
     int status;
@@ -187,6 +227,7 @@ bool waits(Segment segment, const Tally::Member& note) {
       fprintf(stderr, "a member ended by itself, status %x, in %s\n", status, kActNames[note.act]);
     }
     store::reap(desk);
+    store::finish_drops(desk);
     if (int64_t token = note.token.exchange(0)) tally->astray[token - 1] = true;
   }
   kill(init, SIGKILL);
@@ -199,8 +240,9 @@ TEST(CrashCampaign, TokensAreConservedAndNobodyWaitsInVain) {
   store::Desk& desk = **store::Desk::of(test.segment());
   Store spaces[2] = {Store::create(test.segment(), "a", {}).value(), Store::create(test.segment(), "b", {}).value()};
   Store::create(test.segment(), "copies", {}).value();
+  Store::create(test.segment(), "narrow", {100'000, true}).value();
   for (int64_t token = 0; token < kTokens; ++token) out(spaces[0], Tuple{"token", token, Bytes{payload_of(token, 100)}});
-  auto* tally = static_cast<Tally*>(mmap(nullptr, 2 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* tally = static_cast<Tally*>(mmap(nullptr, sizeof(Tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   unsigned seed = ::testing::UnitTest::GetInstance()->random_seed();
   printf("seed %u\n", seed);
   for (uint32_t round = 0; round < kRounds && !HasFailure(); ++round) {
@@ -216,6 +258,7 @@ TEST(CrashCampaign, TokensAreConservedAndNobodyWaitsInVain) {
       EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "namespace ended with " << status;
     }
     store::reap(desk);
+    store::finish_drops(desk);
     for (int64_t token = 0; token < kTokens; ++token) {
       AnyOf wanted({Template{"token", token, Formal{Type::kBytes}}});
       uint64_t there = spaces[0].count(wanted.wanted()).value() + spaces[1].count(wanted.wanted()).value();
@@ -227,7 +270,8 @@ TEST(CrashCampaign, TokensAreConservedAndNobodyWaitsInVain) {
   }
   uint32_t kills = 0, busy = 0;
   for (uint32_t act = 0; act < kActs; ++act) {
-    printf("%-13s kills %6u, with something in hand %6u\n", kActNames[act], tally->kills[act].load(), tally->busy[act].load());
+    printf("%-13s begun %9lu, kills %6u, with something in hand %6u\n", kActNames[act], tally->begun[act].load(),
+           tally->kills[act].load(), tally->busy[act].load());
     kills += tally->kills[act];
     busy += tally->busy[act];
   }

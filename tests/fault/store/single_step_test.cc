@@ -9,6 +9,7 @@
 
 #include "tests/support/audit.hh"
 #include "tests/support/space.hh"
+#include "tuplespace/store/groups.hh"
 #include "tuplespace/store/root.hh"
 
 namespace godwit::testing {
@@ -23,7 +24,8 @@ constexpr uint64_t kEvery = 900'000;   // of a short one: every instruction or s
 
 class StoreSingleStep : public ::testing::Test {
  protected:
-  TestSegment test{1ull << 30};
+  explicit StoreSingleStep(uint64_t size = 1ull << 30) : test(size) {}
+  TestSegment test;
   Store a = Store::create(test.segment(), "a", {}).value(), b = Store::create(test.segment(), "b", {}).value();
   store::Desk& desk = **store::Desk::of(test.segment());
 
@@ -121,7 +123,7 @@ TEST_F(StoreSingleStep, FillingAndFlushingTheCaches) {
 TEST_F(StoreSingleStep, OutAndSplitOfABucket) {
   for (int i = 100; i < 300; ++i) out(a, item(i));
   (void)rdp(a, "(\"k\", 299, ?)");  // makes the index
-  store::Root& root = **store::open_space(desk, "a");
+  store::Root& root = *store::open_space(desk, "a")->root;
   std::vector<FieldView> first = {FieldView::string("k")};
   store::Stripe& stripe = root.stripes[store::stripe_of(root, first)];
   int next = 300;
@@ -131,6 +133,71 @@ TEST_F(StoreSingleStep, OutAndSplitOfABucket) {
                  EXPECT_LE(count(a, "(\"k\", 7, ?)"), 1u);
                  (void)inp(a, "(\"k\", 7, ?)");
                  EXPECT_EQ(rdp(a, "(\"k\", 100, ?)").substr(0, 9), "(\"k\", 100");
+               });
+}
+
+// So many keys of one bucket that splitting it takes several transactions.
+TEST_F(StoreSingleStep, SplittingALongChain) {
+  a = Store::create(test.segment(), "single", {512 << 20, false}).value();
+  for (int i = -100; i < 0; ++i) out(a, item(i));
+  (void)rdp(a, "(\"k\", -1, ?)");  // makes the index
+  store::Stripe& stripe = store::open_space(desk, "single")->root->stripes[0];
+  store::Shape* shape = nullptr;
+  store::for_each_shape(desk, stripe, [&](store::Ref, store::Shape& one) { shape = &one; });
+  std::vector<int> keys;
+  for (int i = 0; keys.size() < 150; ++i) {
+    FieldView second = FieldView::of(int64_t{i});
+    if ((store::make_key(*shape, 0, FieldView::string("k"), &second).hash >> 2) % 64 == 40) keys.push_back(i);
+  }
+  int next = 1'000'000;
+  auto fill = [&] {
+    for (int key : keys) out(a, item(key));
+    while (stripe.buckets < 64 + 40) out(a, item(next++));
+  };
+  auto grow = [&](store::Desk&) {
+    for (int i = 0; i < 4; ++i) (void)a.out(seven_);
+  };
+  step_through("splitting a long chain", fill, grow, [&] {
+    for (int key : keys) ASSERT_TRUE(get(a, &Store::in, AnyOf({Template{"k", key, Formal{Type::kBytes}}}))) << key;
+    while (inp(a, "(\"k\", 7, ?)") != "absent") {
+    }
+    while (inp(a, "(\"k\", 1000000..9999999, ?)") != "absent") {
+    }
+  });
+}
+
+TEST_F(StoreSingleStep, JoiningAndLeaving) {
+  shared::Area* area = test.segment().area_of(0);
+  step_through("join and leave", [] {},
+               [&](store::Desk&) {
+                 shared::Thread another;
+                 another.segment = test.segment();
+                 if (shared::claim_slot(another, area) == 0) shared::release_slot(another);
+               },
+               [&] { EXPECT_LE(area->slot_count.load(), 4u); });  // no slot is lost
+}
+
+class StoreSingleStepInLittle : public StoreSingleStep {
+ protected:
+  StoreSingleStepInLittle() : StoreSingleStep(24ull << 20) {}
+};
+
+TEST_F(StoreSingleStepInLittle, MakingOneRunOfFreeOnes) {
+  constexpr uint64_t kLarge = 1 << 20;
+  auto in_pieces = [&] {
+    while (put(a, Tuple{"piece", std::string(200 << 10, 'x')}).has_value()) {
+    }
+    while (inp(a, "(\"piece\", ?)") != "absent") {
+    }
+  };
+  step_through("making one run", in_pieces,
+               [&](store::Desk& own) {
+                 shared::Offset run;
+                 if (shared::allocate(own.self, kLarge, shared::RunKind::kTuple, 0, &run) == 0) shared::free_intent(own.self);
+               },
+               [&] {
+                 EXPECT_TRUE(put(a, Tuple{"whole", std::string(kLarge, 'x')}).has_value());
+                 EXPECT_NE(inp(a, "(\"whole\", ?)"), "absent");
                });
 }
 

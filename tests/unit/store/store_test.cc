@@ -5,6 +5,7 @@
 
 #include "tests/support/space.hh"
 #include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/groups.hh"
 #include "tuplespace/store/reap.hh"
 #include "tuplespace/store/root.hh"
 
@@ -328,23 +329,66 @@ TEST_F(StoreTest, WhoDiesWithATupleInHandGivesItBackToItsPlace) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(*(*get(space, &Store::in, AnyOf("(\"a\", ?)")))[1].get<int64_t>(), i);
 }
 
-TEST_F(StoreTest, ADamagedSpaceIsClosedAndTheOthersGoOn) {
-  auto other = Store::create(test.segment(), "other", {}).value();
-  out(other, "(1)");
-  out(space, "(1)");
-  store::Root& root = store::root_of(desk(), 0);
-  for (auto& stripe : root.stripes)
-    for (store::Ref& list : stripe.shapes)
-      if (list) desk().at<store::Shape>(list).oldest = 0xfffffff0;
-  auto done = space.in(AnyOf("(?int)").wanted(), nullptr, [](TupleView) { return true; });
+TEST_F(StoreTest, ATemplateThatNoTupleCanMatchIsRefused) {
+  std::vector<Pattern> fields(store::kMaxArity + 1, Pattern(AnyFormal{}));
+  AnyOf wanted({Template(fields)});
+  Wait wait;
+  auto done = space.in(wanted.wanted(), &wait, [](TupleView) { return true; });
   ASSERT_FALSE(done.has_value());
-  EXPECT_EQ(done.error().code.value(), EUCLEAN);
-  EXPECT_EQ(put(space, Tuple{1}).error().code.value(), EUCLEAN);
-  EXPECT_EQ(inp(other, "(1)"), "(1)");
-  EXPECT_TRUE(store::drop_space(desk(), "default").has_value());
-  auto anew = Store::open(test.segment(), "default").value();
-  out(anew, "(2)");
-  EXPECT_EQ(inp(anew, "(2)"), "(2)");
+  EXPECT_EQ(done.error().code, std::errc::message_size);
+}
+
+TEST_F(StoreTest, RoomThatACollectMakesIsToldToWhoWaitsForIt) {
+  auto blocking = Store::create(test.segment(), "blocking", {4096, true}).value();
+  auto to = Store::create(test.segment(), "to", {}).value();
+  store::Root& root = *store::open_space(desk(), "blocking")->root;
+  int done = 0;
+  Wait soon{std::chrono::steady_clock::now(), {}};
+  while (blocking.out(views_of(Tuple{done, std::string(500, 'x')}), &soon).has_value()) {
+    EXPECT_EQ(root.room_wanted.load(), 0u);  // nobody waits, there is room
+    ++done;
+  }
+  EXPECT_EQ(root.room_wanted.load(), 1u);
+  uint32_t room = root.room.load();
+  EXPECT_EQ(blocking.collect(to, AnyOf("(?int, ?)").wanted()).value(), static_cast<uint64_t>(done));
+  EXPECT_GT(root.room.load(), room);
+}
+
+TEST_F(StoreTest, FreedMemoryServesLargerTuplesToo) {
+  TestSegment little(32ull << 20);
+  Store space = Store::open(little.segment(), kDefaultSpace).value();
+  for (size_t size : {200u << 10, 500u << 10, 1000u << 10, 5u << 20}) {
+    Tuple tuple{"large", std::string(size, 'x')};
+    int done = 0;
+    while (put(space, tuple).has_value()) ++done;
+    EXPECT_GE(done, 4) << size;
+    while (inp(space, "(\"large\", ?)") != "absent") {
+    }
+  }
+}
+
+// Keys whose hashes meet in one bucket, until the table has 4096: it grows all the same.
+TEST_F(StoreTest, TheTableGrowsAlsoWhereManyKeysMeet) {
+  auto single = Store::create(test.segment(), "single", {64 << 20, false}).value();
+  store::Root& root = *store::open_space(desk(), "single")->root;
+  store::Stripe& stripe = root.stripes[0];
+  for (int64_t i = -100; i < 0; ++i) out(single, Tuple{"k", i});
+  EXPECT_EQ(rdp(single, "(\"k\", -1)"), "(\"k\", -1)");  // makes the index
+  store::Shape* shape = nullptr;
+  store::for_each_shape(desk(), stripe, [&](store::Ref, store::Shape& one) { shape = &one; });
+  std::vector<int64_t> meeting, others;
+  for (int64_t i = 0; meeting.size() < 200; ++i) {
+    FieldView second = FieldView::of(i);
+    bool meets = (store::make_key(*shape, 0, FieldView::string("k"), &second).hash >> 2) % 4096 == 77;
+    if (meets) meeting.push_back(i);
+    else if (others.size() < 3000) others.push_back(i);
+  }
+  for (int64_t i : meeting) out(single, Tuple{"k", i});
+  for (int64_t i : others) out(single, Tuple{"k", i});
+  EXPECT_GE(stripe.buckets, 3000u);
+  for (auto* some : {&meeting, &others})
+    for (int64_t i : *some) ASSERT_TRUE(get(single, &Store::in, AnyOf({Template{"k", i}}))) << i;
+  EXPECT_LT(stripe.buckets, 3000u);
 }
 
 }  // namespace

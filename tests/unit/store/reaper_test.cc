@@ -1,0 +1,64 @@
+// The node's reaper gives back what killed members had, and never holds up the node's end.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "tests/support/space.hh"
+#include "tuplespace/store/root.hh"
+#include "tuplespace/streams/reaper.hh"
+
+namespace godwit::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+class ReaperTest : public ::testing::Test {
+ protected:
+  TestSegment test{64ull << 20};
+  Store space = Store::open(test.segment(), kDefaultSpace).value();
+
+  // A child that takes the tuple ("a") and ends, or is stopped, where f says.
+  template <class F>
+  pid_t fork_taker(F f) {
+    pid_t child = fork();
+    if (child == 0) {
+      (void)space.in(AnyOf("(\"a\")").wanted(), nullptr, [&](TupleView) -> bool { return f(), false; });
+      _exit(0);
+    }
+    int status;
+    waitpid(child, &status, WUNTRACED);
+    return child;
+  }
+};
+
+TEST_F(ReaperTest, PutsBackWhatADeadMemberHeld) {
+  out(space, "(\"a\")");
+  fork_taker([] { _exit(0); });
+  Reaper reaper(test.segment());
+  EXPECT_EQ(in(space, "(\"a\")"), "(\"a\")");
+}
+
+TEST_F(ReaperTest, EndsAlsoWhileAStoppedMemberHoldsALock) {
+  out(space, "(\"a\")");
+  fork_taker([] { _exit(0); });
+  pid_t stopped = fork();
+  if (stopped == 0) {
+    store::Desk& desk = **store::Desk::of(test.segment());
+    store::Locked locked(desk, store::root_of(desk, 0), store::kStripes);
+    raise(SIGSTOP);
+    _exit(0);
+  }
+  int status;
+  waitpid(stopped, &status, WUNTRACED);
+  auto begin = std::chrono::steady_clock::now();
+  {
+    Reaper reaper(test.segment());
+    std::this_thread::sleep_for(50ms);  // so that it is held up, mostly
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s);
+  kill(stopped, SIGKILL);
+  waitpid(stopped, &status, 0);
+  EXPECT_EQ(in(space, "(\"a\")"), "(\"a\")");  // by the thread that was left behind
+}
+
+}  // namespace
+}  // namespace godwit::testing
