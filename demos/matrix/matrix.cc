@@ -84,16 +84,22 @@ void read(godwit::Space& space, const char* name, int64_t row, int64_t column, B
   copy(bytes, block);
 }
 
-// What a worker does: a task is the number of a block of the product, for which it reads a row of A's blocks and a column of B's.
+// What a worker does: a task is the number of a block of the product, for which it reads a row of A's blocks, unless it has it
+// from the last task, and a column of B's.
 void work(godwit::Space& space, const Sizes& sizes) {
-  Block a(elements(sizes)), b(elements(sizes)), sum(elements(sizes));
-  for (;;) {
+  std::vector<Block> row(static_cast<size_t>(sizes.blocks), Block(elements(sizes)));
+  Block b(elements(sizes)), sum(elements(sizes));
+  for (int64_t in_hand = -1;;) {
     auto [task] = space.in("task", formal<int>);
+    int64_t i = task / sizes.blocks, j = task % sizes.blocks;
+    if (i != in_hand) {
+      for (int64_t k = 0; k < sizes.blocks; ++k) read(space, "A", i, k, row[static_cast<size_t>(k)]);
+      in_hand = i;
+    }
     std::fill(sum.begin(), sum.end(), 0.0);
     for (int64_t k = 0; k < sizes.blocks; ++k) {
-      read(space, "A", task / sizes.blocks, k, a);
-      read(space, "B", k, task % sizes.blocks, b);
-      multiply_add(a, b, sizes.block, sum);
+      read(space, "B", k, j, b);
+      multiply_add(row[static_cast<size_t>(k)], b, sizes.block, sum);
     }
     space.out("result", task, std::as_bytes(std::span(sum)));
   }

@@ -1,13 +1,14 @@
 #include "support/bag.hh"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
 namespace demo {
 namespace {
@@ -17,47 +18,15 @@ constexpr int kFailed = 1;  // exit status
 struct Interrupted {
   int signo;
 };
-struct WorkerFailed {};  // it has said why
-
 volatile sig_atomic_t interrupted = 0;  // the signal
 
-void end_on_signals() {
+// Signals first, so that none ends us between making the space and dropping it.
+godwit::Space make_space(const std::string& name) {
   for (int signo : {SIGINT, SIGTERM, SIGHUP}) signal(signo, [](int caught) { interrupted = caught; });
+  return godwit::Space::create(name);
 }
 
 void tell(const char* what) { std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, what); }
-
-[[noreturn]] void be_worker(godwit::Space& space, const std::function<void(godwit::Space&)>& work, pid_t master) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != master) _exit(kFailed);  // it had died before
-  for (int signo : {SIGINT, SIGHUP}) signal(signo, SIG_IGN);  // the terminal's are for the master
-  signal(SIGTERM, SIG_DFL);
-  try {
-    work(space);
-  } catch (const std::exception& error) {
-    tell(error.what());
-  }
-  _exit(kFailed);
-}
-
-pid_t begin_worker(godwit::Space& space, const std::function<void(godwit::Space&)>& work) {
-  pid_t master = getpid(), worker = fork();
-  if (worker == 0) be_worker(space, work, master);
-  if (worker < 0) throw std::system_error(errno, std::generic_category(), "a worker cannot be started");
-  return worker;
-}
-
-// Killed from outside, that is. A worker that fails would fail again.
-bool has_died(pid_t worker) {
-  siginfo_t end{};
-  waitid(P_PID, static_cast<id_t>(worker), &end, WEXITED | WNOHANG | WNOWAIT);
-  if (end.si_pid == 0) return false;
-  if (end.si_code == CLD_EXITED) throw WorkerFailed();
-  if (end.si_status != SIGKILL && end.si_status != SIGTERM)
-    throw std::runtime_error("a worker died of signal " + std::to_string(end.si_status) + "; please report this");
-  waitpid(worker, nullptr, 0);
-  return true;
-}
 
 }  // namespace
 
@@ -65,10 +34,27 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+Complaint::Complaint() {
+  if (pipe2(ends_, O_CLOEXEC | O_NONBLOCK) != 0) throw std::system_error(errno, std::generic_category(), "a pipe cannot be made");
+}
+
+Complaint::~Complaint() {
+  for (int end : ends_) close(end);
+}
+
+void Complaint::say(const std::string& what) const { (void)!write(ends_[1], (what + "\n").c_str(), what.size() + 1); }
+
+std::string Complaint::heard() const {
+  char text[512];
+  ssize_t length = read(ends_[0], text, sizeof text);
+  std::string all(text, static_cast<size_t>(std::max<ssize_t>(length, 0)));
+  return all.substr(0, all.find('\n'));
+}
+
 Bag::Bag(const Crew& crew)
     : crew_(crew),
       name_(program_invocation_short_name + ("-" + std::to_string(getpid()))),
-      space_((end_on_signals(), godwit::Space::create(name_))) {}
+      space_(make_space(name_)) {}
 
 Bag::~Bag() {
   for (pid_t worker : workers_) kill(worker, SIGKILL);
@@ -76,7 +62,7 @@ Bag::~Bag() {
   try {
     godwit::Space::drop(name_);
   } catch (const godwit::Failure& failure) {
-    tell(failure.what());
+    if (failure.code() != std::errc::no_such_file_or_directory) tell(failure.what());  // somebody else has dropped it
   }
 }
 
@@ -84,6 +70,38 @@ void Bag::start(const std::function<void(godwit::Space&)>& work, int64_t tasks) 
   work_ = work;
   tasks_ = tasks;
   for (int64_t task = 0; task < tasks; ++task) missing_.insert(missing_.end(), task);
+}
+
+pid_t Bag::begin_worker() {
+  pid_t master = getpid(), worker = fork();
+  if (worker == 0) be_worker(master);
+  if (worker < 0) throw std::system_error(errno, std::generic_category(), "a worker cannot be started");
+  return worker;
+}
+
+void Bag::be_worker(pid_t master) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != master) _exit(kFailed);                    // it had died before
+  for (int signo : {SIGINT, SIGHUP}) signal(signo, SIG_IGN);  // the terminal's are for the master
+  signal(SIGTERM, SIG_DFL);
+  try {
+    work_(space_);
+  } catch (const std::exception& error) {
+    complaint_.say(error.what());
+  }
+  _exit(kFailed);
+}
+
+// Killed from outside, that is. A worker that fails would fail again.
+bool Bag::has_died(pid_t worker) const {
+  siginfo_t end{};
+  waitid(P_PID, static_cast<id_t>(worker), &end, WEXITED | WNOHANG | WNOWAIT);
+  if (end.si_pid == 0) return false;
+  if (end.si_code == CLD_EXITED) throw std::runtime_error(complaint_.heard());
+  if (end.si_status != SIGKILL && end.si_status != SIGTERM)
+    throw std::runtime_error("a worker died of signal " + std::to_string(end.si_status) + "; please report this");
+  waitpid(worker, nullptr, 0);
+  return true;
 }
 
 void Bag::hand_out_missing() {
@@ -95,7 +113,7 @@ void Bag::look_after_workers() {
   if (interrupted) throw Interrupted{interrupted};
   for (auto worker = workers_.begin(); worker != workers_.end();)
     worker = has_died(*worker) ? workers_.erase(worker) : worker + 1;
-  while (workers_.size() < static_cast<size_t>(crew_.workers)) workers_.push_back(begin_worker(space_, work_));
+  while (workers_.size() < static_cast<size_t>(crew_.workers)) workers_.push_back(begin_worker());
   int64_t done = tasks_ - static_cast<int64_t>(missing_.size());
   if (done * (crew_.kill + 1) >= (killed_ + 1) * tasks_) kill_one();  // evenly over the run
 }
@@ -130,7 +148,6 @@ int run(const std::function<void()>& demo) {
   } catch (const Interrupted& by) {
     signal(by.signo, SIG_DFL);  // whoever waits for us sees what ended us
     raise(by.signo);
-  } catch (const WorkerFailed&) {
   } catch (const std::exception& error) {
     tell(error.what());
   }

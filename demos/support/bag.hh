@@ -33,12 +33,25 @@ struct Crew {
 
 double seconds_since(std::chrono::steady_clock::time_point start);
 
+/// What the first of the workers that fail says.
+class Complaint {
+ public:
+  Complaint();
+  Complaint(const Complaint&) = delete;
+  ~Complaint();
+  void say(const std::string& what) const;
+  std::string heard() const;
+
+ private:
+  int ends_[2];  // of a pipe
+};
+
 class Bag {
  public:
   /// Makes the space, named for the program and its process. SIGINT, SIGTERM and SIGHUP throw from each_result from now on.
   explicit Bag(const Crew& crew);
   Bag(const Bag&) = delete;
-  /// The workers are killed and the space is dropped, late results with it.
+  /// The workers are killed, and the space is dropped with the late results that are in it.
   ~Bag();
 
   godwit::Space& space() { return space_; }
@@ -56,14 +69,18 @@ class Bag {
   void start(const std::function<void(godwit::Space&)>& work, int64_t tasks);
   void hand_out_missing();
   void look_after_workers();
+  pid_t begin_worker();
+  [[noreturn]] void be_worker(pid_t master);
+  bool has_died(pid_t worker) const;
   void kill_one();
 
   const Crew crew_;
   const std::string name_;
-  godwit::Space space_;
+  Complaint complaint_;
+  godwit::Space space_;  // after what can throw: from then on it is dropped
   std::function<void(godwit::Space&)> work_;
-  std::vector<pid_t> workers_;    // not yet waited for
-  std::set<int64_t> missing_;     // tasks without a result
+  std::vector<pid_t> workers_;  // not yet waited for
+  std::set<int64_t> missing_;   // tasks without a result
   int64_t tasks_ = 0, killed_ = 0;
   std::minstd_rand random_;
 };

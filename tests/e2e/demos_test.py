@@ -76,7 +76,7 @@ class Demos(unittest.TestCase):
 
     def test_an_interrupt_leaves_nothing(self):
         for signo in (signal.SIGINT, signal.SIGTERM):
-            demo = self.start("mandelbrot", "--iterations", "30000", "--width", "600")
+            demo = self.start("mandelbrot", "--iterations", "10000", "--width", "600", "--kill", "799")  # which takes its time
             while not any(space.startswith("mandelbrot-") for space in self.spaces()):
                 self.assertIsNone(demo.poll())
             demo.send_signal(signo)
@@ -87,6 +87,11 @@ class Demos(unittest.TestCase):
     def test_an_error_is_one_line_and_leaves_nothing(self):
         demo = self.start("mandelbrot", *TRIFLE["mandelbrot"], "--file", "/nowhere/m.png")
         self.assertRegex(demo.communicate(timeout=60)[1], r"\Amandelbrot: cannot write /nowhere/m\.png: .+; --file .+\n\Z")
+        self.assertEqual((demo.returncode, self.spaces()), (1, []))
+        self.godwit("node", "--stop")
+        self.godwit("node", "--segment-size", "16M")
+        demo = self.start("matrix", "--blocks", "8", "--block", "128", "--workers", "4")
+        self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: the .+ is full; .+\n\Z")
         self.assertEqual((demo.returncode, self.spaces()), (1, []))
         for arguments in (["--workers", "0"], ["--workers", "x"], ["--workers"], ["--what"]):
             demo = self.start("matrix", *arguments)
