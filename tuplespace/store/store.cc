@@ -163,9 +163,9 @@ Result<T> Store::work(F f) {
     return f(**desk);
   } catch (const Damaged& damage) {
     abandon(**desk);
-    // One that was dropped meanwhile may be another space by now, laid out otherwise.
-    if (root_->generation.load() != generation_) return *closed();
     Root& root = damage.of ? *damage.of : *root_;
+    // One that was dropped meanwhile may be another space by now, laid out otherwise.
+    if (&root == root_ && root_->generation.load() != generation_) return *closed();
     close_damaged(root);
     return damaged(root);
   }
@@ -322,23 +322,12 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
       to.receive_chain(desk);
       for (size_t i = 0; i < std::min<size_t>(all.size(), 64); ++i) {
         for (Stripe& stripe : stripes_of(*root_)) balance(desk, stripe);
-        for (Stripe& stripe : stripes_of(*to.root_)) balance(desk, stripe);
+        for (Stripe& stripe : stripes_of(*to.root_)) blaming(*to.root_, [&] { balance(desk, stripe); });
       }
     }
     if (!copies) made_room(*root_);
     return all.size();
   });
-}
-
-// What is damaged in f is this space, also where the operation is another's.
-template <class F>
-auto Store::blamed(F f) {
-  try {
-    return f();
-  } catch (Damaged& damage) {
-    damage.of = root_;
-    throw;
-  }
 }
 
 // Of capacity; and the shapes' records there, so that nothing can fail later.
@@ -348,7 +337,7 @@ bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
     Fields fields = fields_of(desk, stored_at(desk, ref));
     bytes += memory_of(desk, ref);
     Stripe& stripe = root_->stripes[stripe_of(*root_, fields.view())];
-    if (!blamed([&] { return shape_for(desk, stripe, fields.view()); })) return false;
+    if (!blaming(*root_, [&] { return shape_for(desk, stripe, fields.view()); })) return false;
   }
   return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
 }
@@ -383,10 +372,8 @@ bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool co
 }
 
 void Store::receive_chain(Desk& desk) {
-  blamed([&] {
-    while (desk.bench->chain && put_chained(desk, *desk.bench)) {
-    }
-  });
+  while (desk.bench->chain && put_chained(desk, *desk.bench)) {
+  }
   if (!desk.bench->chain) desk.bench->chain_decided = 0;
 }
 

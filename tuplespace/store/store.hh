@@ -69,8 +69,6 @@ class Store final : public TupleSource {
                     std::string* copied);
   bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
-  template <class F>
-  auto blamed(F f);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
   bool chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies);
   void receive_chain(Desk& desk);
