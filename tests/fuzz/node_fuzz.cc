@@ -2,9 +2,9 @@
 // mutations of it. A plain program: node_fuzz CORPUS [ROUNDS] [SEED]. Crashes, sanitizers and the
 // assertions below are the verdict; the seed is printed.
 #include <filesystem>
-#include <iostream>
 #include <random>
 
+#include "tests/support/fuzz.hh"
 #include "tuplespace/codec.hh"
 #include "tuplespace/match.hh"
 #include "tuplespace/node/directory.hh"
@@ -18,11 +18,7 @@ namespace {
 
 using namespace godwit;
 
-void check(bool fine, const char* what) {
-  if (fine) return;
-  std::cerr << "broken: " << what << "\n";
-  std::abort();
-}
+using testing::check;
 
 void fuzz_tuples(const std::string& bytes) {
   static const Tuple kTuple{"stream", "c1", "c>s", 7, Bytes{"data"}};
@@ -68,40 +64,19 @@ void fuzz_log(const std::string& bytes, const std::string& folder) {
   if (opened && opened->entries.empty()) check(opened->log->last() == 0, "an empty log is at 0");
 }
 
-std::string mutate(std::string bytes, std::mt19937_64& random) {
-  int changes = 1 + static_cast<int>(random() % 4);
-  for (int i = 0; i < changes; ++i) {
-    size_t at = bytes.empty() ? 0 : random() % bytes.size();
-    switch (random() % 6) {
-      case 0: if (!bytes.empty()) bytes[at] = static_cast<char>(random()); break;
-      case 1: if (!bytes.empty()) bytes[at] ^= static_cast<char>(1 << random() % 8); break;
-      case 2: bytes.insert(at, 1 + random() % 4, static_cast<char>(random())); break;
-      case 3: bytes.erase(at, 1 + random() % 4); break;
-      case 4: bytes.resize(at); break;
-      case 5: bytes.insert(at, bytes.substr(bytes.size() / 2, random() % 64)); break;
-    }
-  }
-  return bytes;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
-  std::vector<std::string> corpus;
-  for (const auto& entry : std::filesystem::directory_iterator(argv[1])) corpus.push_back(*read_file(entry.path()));
   unsigned long rounds = argc > 2 ? std::stoul(argv[2]) : 1000, seed = argc > 3 ? std::stoul(argv[3]) : std::random_device{}();
-  std::cout << "seed " << seed << ", corpus of " << corpus.size() << std::endl;
-  check(!corpus.empty(), "the corpus is not empty");
-  std::mt19937_64 random(seed);
   char folder[] = "/tmp/godwit-fuzz-XXXXXX";
   check(mkdtemp(folder) != nullptr, "mkdtemp");
-  for (unsigned long i = 0; i < rounds + corpus.size(); ++i) {
-    std::string input = i < corpus.size() ? corpus[i] : mutate(corpus[random() % corpus.size()], random);
+  unsigned long logs = 0;
+  testing::fuzz(argv[1], rounds, seed, [&](const std::string& input, bool stored) {
     fuzz_tuples(input);
     fuzz_directory(input);
     fuzz_rpc(input);
-    if (i % 50 == 0 || i < corpus.size()) fuzz_log(input, folder);
-  }
+    if (stored || ++logs % 50 == 0) fuzz_log(input, folder);
+  });
   std::filesystem::remove_all(folder);
 }

@@ -43,7 +43,7 @@ enum class SlotState : uint32_t { kFree = 0, kLive = 2 };  // kFree and locked: 
 struct alignas(kPage) Slot {
   pthread_mutex_t alive;
   std::atomic<SlotState> state;
-  uint32_t generation;  // grows with every release and reaping; part of the owner
+  std::atomic<uint32_t> generation;  // grows with every release and reaping; part of the owner
   alignas(64) uint32_t undo_count;
   uint32_t unused;
   Offset intent;  // a run that this thread took from the allocator or is giving back, and nobody else has

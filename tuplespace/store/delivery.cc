@@ -9,8 +9,6 @@
 
 namespace godwit::store {
 
-using shared::kSpaces;
-
 void take_out(Desk& desk, Stripe& stripe, Ref tuple) {
   unlink(desk, stripe, tuple);
   desk.set(&desk.bench->held, tuple);
@@ -70,8 +68,10 @@ bool put_chained(Desk& desk, Bench& bench) {
   std::optional<LockedBoth> locked;  // unless the caller has locked the spaces
   if (!desk.holds(to.wild_lock)) locked.emplace(desk, from, to);
   bool dropped = bench.chain_decided ? to.generation.load() != bench.chain_generation : stored.age < to.born;
-  bool done = put_into(desk, to, to.stripes[stripe_of(to, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,
-                       [&, next = stored.newer] { desk.set(&bench.chain, next); });
+  bool done = blaming(to, [&] {
+    return put_into(desk, to, to.stripes[stripe_of(to, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,
+                    [&, next = stored.newer] { desk.set(&bench.chain, next); });
+  });
   locked.reset();
   wake_answered(desk);
   return done;
@@ -120,16 +120,17 @@ bool end_chain(Desk& desk, Bench& bench) {
   return true;
 }
 
-// f(), after which `what` is no longer in hand, or it returns false. If that is damaged, its space keeps it and is closed.
+// f(), after which `what` is no longer in hand, or it returns false. Where there is damage, the space keeps it and is closed.
 template <class F>
 bool settle(Desk& desk, Ref& what, F f) {
   if (!what) return true;
-  uint32_t space = kSpaces;
+  Root* root = nullptr;
   try {
-    space = stored_at(desk, what).place.space;
+    root = &root_of(desk, stored_at(desk, what).place.space);
     return f(desk);
-  } catch (const Damaged&) {
-    if (space < kSpaces && desk.header().spaces[space]) close_damaged(root_of(desk, space));
+  } catch (const Damaged& damage) {
+    if (damage.of) root = damage.of;
+    if (root) close_damaged(*root);
     empty_hands(desk);
     what = 0;
     return true;

@@ -23,8 +23,10 @@ uint32_t stripe_of_first(const Root& root, const FieldView& first) {
 // The stripes that an operation locks: kStripes means all.
 std::span<Stripe> stripes_of(Root& root, uint32_t stripe) {
   uint32_t count = root.stripe_count;
-  expect((count == 1 || count == kStripes) && (stripe < count || stripe == kStripes));
-  return stripe == kStripes ? std::span(root.stripes, count) : std::span(root.stripes + stripe, 1);
+  bool all = stripe == kStripes;
+  if (all ? count != 1 && count != kStripes : stripe > kStripes) throw Damaged{&root};
+  if (root.stripes[all ? 0 : stripe].place.space != root.number) throw Damaged{&root};
+  return all ? std::span(root.stripes, count) : std::span(root.stripes + stripe, 1);
 }
 
 }  // namespace

@@ -12,6 +12,16 @@ namespace godwit::store {
 Root& root_of(Desk& desk, uint32_t number);
 
 inline std::string_view name_of(const Root& root) { return {root.name, strnlen(root.name, sizeof root.name)}; }
+/// Calls f, in which damage is that of this space, unless f knows better.
+template <class F>
+auto blaming(Root& root, F f) {
+  try {
+    return f();
+  } catch (Damaged& damage) {
+    if (!damage.of) damage.of = &root;
+    throw;
+  }
+}
 /// From now on its operations say that it is damaged.
 void close_damaged(Root& root);
 

@@ -73,6 +73,8 @@ Root* free_root(Desk& desk) {
   }
   std::memset(static_cast<void*>(root), 0, sizeof *root);
   root->number = number;
+  for (uint32_t i = 0; i < kStripes; ++i)
+    root->stripes[i].place = {static_cast<uint16_t>(number), static_cast<uint8_t>(i), kPlaceMark};
   desk.set(&desk.header().spaces[number], run);
   desk.set(&desk.slot().intent, Offset{0});
   desk.commit();
@@ -86,9 +88,19 @@ void start(Root& root, std::string_view name, const SpaceOptions& options) {
   root.capacity = options.capacity;
   root.blocks_when_full = options.blocks_when_full;
   root.stripe_count = options.capacity ? 1 : kStripes;
-  for (uint32_t i = 0; i < kStripes; ++i)
-    root.stripes[i].place = {static_cast<uint16_t>(root.number), static_cast<uint8_t>(i), kPlaceMark};
   root.state.store(RootState::kLive);
+}
+
+// What is empty begins anew, whatever it says of itself.
+void clear_root(Root& root) {
+  root.wild = {};
+  root.wild_waiters = 0;
+  for (Stripe& stripe : root.stripes) {
+    Place place = stripe.place;
+    auto* begin = reinterpret_cast<char*>(&stripe.last_age);
+    std::memset(begin, 0, static_cast<size_t>(reinterpret_cast<char*>(&stripe + 1) - begin));
+    stripe.place = place;
+  }
 }
 
 // Unless somebody else has finished the drop before.
@@ -106,6 +118,7 @@ void empty(Desk& desk, Root& root) {
   }
   dismiss_waiters(desk, root);
   ring_watches(desk, root);
+  clear_root(root);
   root.room.fetch_add(1);
   wake_all(root.room);
   root.state.store(RootState::kFree);  // from here on the root may be another space's

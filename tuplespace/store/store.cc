@@ -133,7 +133,7 @@ void chain_in_hand(Desk& desk) {
 // Lets the indexes of stripes follow what has come or gone.
 void rebalance(Desk& desk, Root& root, size_t tuples) {
   for (size_t i = 0; i < std::min(tuples, kBalanced); ++i)
-    for (Stripe& stripe : stripes_of(root)) balance(desk, stripe);
+    for (Stripe& stripe : stripes_of(root)) blaming(root, [&] { balance(desk, stripe); });
 }
 
 // A new tuple in the first hand, in no space yet. False: the segment is full.
@@ -175,9 +175,9 @@ Result<T> Store::work(F f) {
     return f(**desk);
   } catch (const Damaged& damage) {
     abandon(**desk);
-    // One that was dropped meanwhile may be another space by now, laid out otherwise.
-    if (root_->generation.load() != generation_) return *closed();
     Root& root = damage.of ? *damage.of : *root_;
+    // One that was dropped meanwhile may be another space by now, laid out otherwise.
+    if (&root == root_ && root_->generation.load() != generation_) return *closed();
     close_damaged(root);
     return damaged(root);
   }
@@ -374,17 +374,6 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
   });
 }
 
-// What is damaged in f is this space, also where the operation is another's.
-template <class F>
-auto Store::blamed(F f) {
-  try {
-    return f();
-  } catch (Damaged& damage) {
-    damage.of = root_;
-    throw;
-  }
-}
-
 // Of capacity; and the shapes' records there, so that nothing can fail later.
 bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
   uint64_t bytes = 0;
@@ -392,7 +381,7 @@ bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
     Fields fields = fields_of(desk, stored_at(desk, ref));
     bytes += memory_of(desk, ref);
     Stripe& stripe = root_->stripes[stripe_of(*root_, fields.view())];
-    if (!blamed([&] { return shape_for(desk, stripe, fields.view()); })) return false;
+    if (!blaming(*root_, [&] { return shape_for(desk, stripe, fields.view()); })) return false;
   }
   return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
 }
@@ -432,10 +421,8 @@ bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
 void Store::receive_chain(Desk& desk) {
   desk.set(&desk.bench->chain_decided, 1u);
   desk.commit();
-  blamed([&] {
-    while (desk.bench->chain && put_chained(desk, *desk.bench)) {
-    }
-  });
+  while (desk.bench->chain && put_chained(desk, *desk.bench)) {
+  }
   if (!desk.bench->chain) desk.bench->chain_decided = 0;
 }
 

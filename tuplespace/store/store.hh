@@ -85,8 +85,6 @@ class Store final : public TupleSource {
   bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
   std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
-  template <class F>
-  auto blamed(F f);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
   void begin_chain(Desk& desk, bool copies) const;
   bool chain(Desk& desk, const std::vector<Ref>& tuples, bool copies);
