@@ -11,6 +11,7 @@
 #include "tuplespace/shared/bell.hh"
 #include "tuplespace/store/operations.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/streams/mediator.hh"
 #include "tuplespace/streams/service.hh"
 #include "tuplespace/streams/source.hh"
 
@@ -92,6 +93,7 @@ class Reaper {
   void run(shared::Segment segment, std::stop_token stop) {
     while (!stop.stop_requested()) {
       if (auto desk = store::Desk::of(segment)) {
+        ring_for_dead_mediators((*desk)->self);
         store::reap(**desk);
         store::finish_drops(**desk);
       }
