@@ -557,6 +557,14 @@ void remove_dead_mediators(shared::Thread& self) {
   }
 }
 
+void keep_mediators_off(shared::Thread& self, uint64_t pod, bool off) {
+  {
+    Still still(self);
+    if (uint32_t member = shared::find_pod(self.segment, pod)) self.segment.header().members[member].moving.store(off);
+  }
+  if (off) shared::reap(self);  // a killed one's slot does not go along
+}
+
 void ring_for_dead_mediators(shared::Thread& self) {
   std::vector<shared::Slot*> owing;
   shared::lock(self, shared::kReaper);

@@ -100,6 +100,10 @@ class Mediator {
 /// Ends what mediators that were killed have left, as Linux does with a killed server. In the thread that removes pods.
 void remove_dead_mediators(shared::Thread& self);
 
+/// Whether mediators keep off the streams of a pod, because it is about to leave or has not come: when this returns, none
+/// is at them.
+void keep_mediators_off(shared::Thread& self, uint64_t pod, bool off);
+
 /// Rings for mediators that were killed between a change of others' streams and the ring for it. Before their slots
 /// are reaped.
 void ring_for_dead_mediators(shared::Thread& self);

@@ -159,6 +159,7 @@ Result<void> StreamService::start() {
   for (const auto& [id, fd] : kept_proxies_) (void)keeper_.drop(proxy_name(id));  // of listeners that are gone
   kept_proxies_.clear();
   sync_listeners();
+  for (const auto& [id, pod] : node_.directory().pods()) keep_mediators_off(streams_->self(), id, !is_here(id));
   look_after_mediators();
   // After the other rooms' start hooks, so that everybody has said what he can take up.
   auto rest = std::make_shared<std::vector<Keeper::Held>>(std::move(all));

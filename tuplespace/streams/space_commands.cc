@@ -9,6 +9,7 @@
 #include "tuplespace/space.hh"
 #include "tuplespace/store/store.hh"
 #include "tuplespace/streams/host_segment.hh"
+#include "tuplespace/streams/mediate.hh"
 #include "tuplespace/streams/spaces.hh"
 #include "tuplespace/text.hh"
 
@@ -17,6 +18,7 @@ namespace {
 
 constexpr std::string_view kOutUsage =
     R"(usage: godwit out TUPLE... [--space S] [--timeout SECONDS]
+       godwit out TUPLE... --space net --mediate [--timeout SECONDS]
 
 Puts tuples into a space of this host, where they stay until they are taken:
 
@@ -24,19 +26,25 @@ Puts tuples into a space of this host, where they stay until they are taken:
 
    --space S           the space (default: default); see godwit spaces
    --timeout SECONDS   of a full space that makes out wait: gives up with status 124
+   --mediate           puts ("stream", CONNECTION, DIRECTION, OFFSET, DATA) between two programs of this
+                       host; OFFSET is where the stream ends now
 )";
 
 constexpr std::string_view kInUsage =
     R"(usage: godwit in TUPLE... [--space S] [--timeout SECONDS] [--json]
+       godwit in TUPLE... --space net --mediate [--timeout SECONDS] [--json]
 
 Takes the oldest tuple that matches any of the templates and prints it, waiting until there is one.
 If it cannot be printed it stays where it was. Templates are those of godwit help rd.
 
    --timeout SECONDS   gives up with status 124
+   --mediate           takes bytes on their way between two programs of this host; their reader never
+                       gets them, also if they cannot be printed
 )";
 
 constexpr std::string_view kInpUsage =
     R"(usage: godwit inp TUPLE... [--space S] [--json]
+       godwit inp TUPLE... --space net --mediate [--json]
 
 As godwit in without waiting: exit status 1 if no tuple matches.
 )";
@@ -82,7 +90,7 @@ Lists the spaces of this host, or creates or drops one.
    --drop S            its tuples are gone, and who waits there gets an error
 )";
 
-constexpr std::string_view kMediators = "out, in and inp on socket traffic are for mediators; use rd, rdp or count";
+constexpr std::string_view kMediators = "out, in and inp on socket traffic are for mediators; use rd, rdp or count, or see --mediate";
 
 struct Request {
   std::vector<Template> wanted;
@@ -90,19 +98,22 @@ struct Request {
   std::string space;
   Deadline deadline = kForever;
   bool json = false;
+  bool mediate = false;
 };
 
 Error misuse(std::string text) { return make_error(std::errc::invalid_argument, std::move(text)); }
 
 Result<Request> parse(const Args& args) {
-  static constexpr std::array<OptionSpec, 3> kSpecs = {
-      {{"--space", Takes::kValue}, {"--timeout", Takes::kValue}, {"--json"}}};
+  static constexpr std::array<OptionSpec, 4> kSpecs = {
+      {{"--space", Takes::kValue}, {"--timeout", Takes::kValue}, {"--json"}, {"--mediate"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return misuse(options.error().what);
   if (options->words().empty()) return misuse("a TUPLE is needed");
   Request request;
   request.space = options->value("--space").value_or("default");
   request.json = options->has("--json");
+  request.mediate = options->has("--mediate");
+  if (request.mediate && request.space != kNetSpace) return misuse("--mediate goes with --space net");
   if (auto timeout = options->value("--timeout")) {
     auto seconds = parse_seconds(*timeout);
     if (!seconds) return misuse("--timeout takes seconds, not '" + *timeout + "'");
@@ -158,16 +169,32 @@ int count(const Request& request) {
   return kDone;
 }
 
+// ---- the space net, as a mediator
+
+int put_as_mediator(const Request& request, std::span<const Tuple> tuples) {
+  auto put = mediate_out(tuples, request.deadline);
+  return put ? kDone : fail("out", put.error());
+}
+
+int take_as_mediator(const char* command, const Request& request) {
+  auto taken = mediate_in(request.wanted, command == std::string_view("in"), request.deadline);
+  if (!taken) return fail(command, taken.error());
+  if (!*taken) return kAbsent;
+  if (print(**taken, request.json)) return kDone;
+  return fail(command, kBroken, "the tuple was taken and cannot be printed; see where stdout leads");
+}
+
 int out(const Args& args) {
   auto request = parse(args);
   if (!request) return usage_error("out", request.error().what);
-  if (request->space == kNetSpace) return fail("out", kRefused, std::string(kMediators));
+  if (request->space == kNetSpace && !request->mediate) return fail("out", kRefused, std::string(kMediators));
   std::vector<Tuple> tuples;
   for (const std::string& word : request->words) {
     auto tuple = parse_tuple(word);
     if (!tuple) return usage_error("out", "'" + word + "' is no tuple: " + tuple.error().what);
     tuples.push_back(std::move(*tuple));
   }
+  if (request->mediate) return put_as_mediator(*request, tuples);
   auto space = open_store(request->space);
   if (!space) return fail("out", space.error());
   store::Wait wait{request->deadline, {}};
@@ -281,6 +308,7 @@ int with_space(const char* command, const Args& args, int (*net)(const Request&,
     }
   if (!request) return usage_error(command, request.error().what);
   if (request->space != kNetSpace) return other(*request);
+  if (!net && request->mediate) return take_as_mediator(command, *request);
   return net ? with_net(command, *request, net) : fail(command, kRefused, std::string(kMediators));
 }
 
