@@ -188,12 +188,15 @@ Result<shared::Address> parse_host(const std::string& host, uint16_t port) {
 // who waits for tuples sleeps on a word of the segment. So a thread passes it on.
 class Mediator::HangUps {
  public:
-  explicit HangUps(const shared::Segment& segment)
-      : segment_(segment), set_(epoll_create1(EPOLL_CLOEXEC)), stop_(eventfd(0, EFD_CLOEXEC)) {
-    watch(stop_.get(), EPOLLIN);
-    thread_ = std::thread([this] { run(); });
+  static Result<std::unique_ptr<HangUps>> start(const shared::Segment& segment) {
+    std::unique_ptr<HangUps> made(new HangUps(segment));
+    if (!made->set_.valid() || !made->stop_.valid()) return errno_error("wait for clients");
+    made->watch(made->stop_.get(), EPOLLIN);
+    made->thread_ = std::thread([raw = made.get()] { raw->run(); });
+    return made;
   }
   ~HangUps() {
+    if (!thread_.joinable()) return;
     eventfd_write(stop_.get(), 1);
     thread_.join();
   }
@@ -206,9 +209,15 @@ class Mediator::HangUps {
   }
 
  private:
+  explicit HangUps(const shared::Segment& segment)
+      : segment_(segment), set_(epoll_create1(EPOLL_CLOEXEC)), stop_(eventfd(0, EFD_CLOEXEC)) {}
+
   void run() {
-    for (epoll_event event{}; event.data.fd != stop_.get();)
-      if (epoll_wait(set_.get(), &event, 1, -1) == 1) shared::wake_watchers(segment_);
+    for (epoll_event event;;) {
+      if (epoll_wait(set_.get(), &event, 1, -1) != 1) continue;  // a signal
+      if (event.data.fd == stop_.get()) return;
+      shared::wake_watchers(segment_);
+    }
   }
 
   shared::Segment segment_;
@@ -246,13 +255,15 @@ void Mediator::free_run(shared::Offset run) {
 
 Result<void> Mediator::join() {
   if (pod_) return {};
+  auto hang_ups = HangUps::start(self_.segment);
+  if (!hang_ups) return hang_ups.error();
   uint64_t pod = mediator_pod(self_.segment);
   uint32_t member;
   life_.segment = self_.segment;
   if (shared::add_pod(self_, pod, &member, &life_) != 0)
     return make_error(std::errc::no_space_on_device, "no room for another mediator in shared memory; end some, or make room in /dev/shm");
   pod_ = pod;
-  hang_ups_ = std::make_unique<HangUps>(self_.segment);
+  hang_ups_ = std::move(*hang_ups);
   return {};
 }
 

@@ -308,6 +308,7 @@ int with_space(const char* command, const Args& args, int (*net)(const Request&,
     }
   if (!request) return usage_error(command, request.error().what);
   if (request->space != kNetSpace) return other(*request);
+  if (net && request->mediate) return usage_error(command, "--mediate goes with in, inp and out; looking needs none");
   if (!net && request->mediate) return take_as_mediator(command, *request);
   return net ? with_net(command, *request, net) : fail(command, kRefused, std::string(kMediators));
 }
