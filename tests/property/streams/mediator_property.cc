@@ -81,12 +81,11 @@ class Run {
   }
 
   TestSegment test_;
-  shared::Thread self_ = test_.join();
   Pod client_pod_{test_, 7}, server_pod_{test_, 8};
   ProgramListener listener_{server_pod_, kPort};
   ProgramEnd client_{client_pod_, kPort};
   ProgramEnd server_{server_pod_, listener_};
-  Mediator mediator_{self_};
+  Mediator mediator_{client_pod_.host};
   std::deque<char> unread_[2];
   uint64_t end_[2] = {0, 0};
   std::string next_;
