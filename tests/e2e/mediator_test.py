@@ -125,6 +125,17 @@ class Mediators(unittest.TestCase):
         idle.ask(GET)
         self.assertEqual(idle.ask("c.recv(12)"), "b'HTTP/1.1 200'")
 
+    def test_a_server_outlives_the_node(self):
+        self.server()
+        client = self.program()
+        self.assertEqual(client.ask(CONNECT), "None")
+        with open(os.path.join(self.environment["GODWIT_HOME"], "node.pid")) as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        self.assertEqual(self.godwit("node")[0], DONE)
+        client.ask(GET)
+        self.assertEqual(client.ask("c.recv(12)"), "b'HTTP/1.1 200'")
+        self.assertEqual(client.ask(CONNECT), "None")
+
     # --- between two programs
 
     def test_the_shell_takes_and_puts_between_two_programs(self):
