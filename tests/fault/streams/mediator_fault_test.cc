@@ -1,5 +1,6 @@
-// A mediator between two programs is killed: after any of its instructions, and at any moment while a program sleeps that
-// only its ring would wake. The stream stays whole, its locks free, and nobody sleeps on.
+// Mediators are killed. One between two programs: after any of its instructions, and at any moment while a program sleeps
+// that only its ring would wake: the stream stays whole, its locks free, and nobody sleeps on. One that is a server:
+// after any of its instructions: its client sees an end, and nothing is left of it.
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
@@ -19,6 +20,47 @@ using testing::ProgramListener;
 using testing::TestSegment;
 
 constexpr uint16_t kPort = 8080;
+constexpr uint64_t kStride = 97;       // instructions, from a different one each time
+constexpr uint64_t kLongStride = 397;  // where there are many
+
+// A process of which every instruction may be the last.
+class Victim {
+ public:
+  /// Runs prepare(mediator), and stops before act(mediator).
+  template <class Prepare, class Act>
+  Victim(TestSegment& test, Prepare prepare, Act act) : process_(fork()) {
+    if (process_ == 0) {
+      shared::Thread self = test.join();
+      Mediator mediator(self);
+      prepare(mediator);
+      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+      raise(SIGSTOP);
+      act(mediator);
+      raise(SIGUSR1);
+      _exit(0);
+    }
+    waitpid(process_, &status_, 0);
+  }
+  /// returns true if it came to its end before.
+  bool killed_after(uint64_t steps) {
+    bool ended = false;
+    for (uint64_t i = 0; i < steps && !ended; ++i) {
+      ptrace(PTRACE_SINGLESTEP, process_, nullptr, nullptr);
+      waitpid(process_, &status_, 0);
+      ended = WIFSTOPPED(status_) && WSTOPSIG(status_) == SIGUSR1;
+    }
+    kill(process_, SIGKILL);
+    waitpid(process_, &status_, 0);
+    return ended;
+  }
+
+ private:
+  pid_t process_;
+  int status_ = 0;
+};
+
+uint64_t first_step() { return std::random_device()() % kStride; }
+void nothing(Mediator&) {}
 
 class MediatorFault : public ::testing::Test {
  protected:
@@ -50,36 +92,17 @@ class MediatorFault : public ::testing::Test {
 };
 
 TEST_F(MediatorFault, EveryInstructionMayBeItsLast) {
-  constexpr uint64_t kStride = 97;  // from a different one each time
   Template stream{"stream", AnyFormal{}, "c>s", AnyFormal{}, AnyFormal{}};
   TemplateViews wanted(stream);
-  uint64_t steps = std::random_device()() % kStride, seen[3] = {};
+  uint64_t steps = first_step(), seen[3] = {};
   for (bool ended = false; !ended; steps += kStride) {
     asks_.write("secret");
-    uint64_t end = end_of_stream();
-    pid_t child = fork();
-    if (child == 0) {
-      shared::Thread self = test_.join();
-      Mediator mediator(self);
-      std::vector<FieldView> put;
-      Tuple tuple = to_server(end, "public");
-      put = views_of(tuple);
-      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      raise(SIGSTOP);
+    Tuple tuple = to_server(end_of_stream(), "public");
+    std::vector<FieldView> put = views_of(tuple);
+    ended = Victim(test_, nothing, [&](Mediator& mediator) {
       (void)mediator.inp(wanted);
       (void)mediator.out(put);
-      raise(SIGUSR1);
-      _exit(0);
-    }
-    int status;
-    waitpid(child, &status, 0);
-    for (uint64_t i = 0; i < steps && !ended; ++i) {
-      ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr);
-      waitpid(child, &status, 0);
-      ended = WIFSTOPPED(status) && WSTOPSIG(status) == SIGUSR1;
-    }
-    kill(child, SIGKILL);
-    waitpid(child, &status, 0);
+    }).killed_after(steps);
     if (steps % 2) reap();  // else the programs find what it holds themselves
     asks_.write("!");
     std::string got = answers_.read_some(100);
@@ -124,6 +147,72 @@ TEST_F(MediatorFault, WhoSleepsIsWokenThoughItsRingIsNeverRung) {
   }
   printf("%d of 300 had put when they were killed\n", put);
   EXPECT_GT(put, 0);
+}
+
+class KilledServer : public ::testing::Test {
+ protected:
+  uint64_t used() { return test_.segment().header().used_chunks; }
+  // What the node does. returns whether nothing is left.
+  bool reap_all() {
+    ring_for_dead_mediators(self_);
+    shared::reap(self_);
+    remove_dead_mediators(self_);
+    return used() == before_;
+  }
+  std::string next_connection() {
+    char text[shared::kConnectionText];
+    shared::connection_text(test_.segment().header().next_connection.load(), text);
+    return text;
+  }
+  bool can_listen() { return Mediator(self_).listen("127.0.0.1", kPort).has_value(); }
+
+  TestSegment test_;
+  shared::Thread self_ = test_.join();
+  Pod client_{test_, 7};
+  uint64_t before_ = used();
+};
+
+TEST_F(KilledServer, WhileItBeginsToListen) {
+  uint64_t steps = first_step();
+  for (bool ended = false; !ended; steps += kStride) {
+    ended = Victim(test_, nothing, [](Mediator& mediator) { (void)mediator.listen("127.0.0.1", kPort); }).killed_after(steps);
+    EXPECT_TRUE(can_listen());
+    EXPECT_TRUE(reap_all());
+    EXPECT_EQ(ProgramEnd(client_, kPort).socket(), nullptr);
+    if (HasFailure()) FAIL() << "after " << steps << " instructions";
+  }
+  printf("stepped %lu instructions\n", steps);
+}
+
+TEST_F(KilledServer, WhileItServes) {
+  Template any{AnyFormal{}, AnyFormal{}, AnyFormal{}, AnyFormal{}, AnyFormal{}};
+  TemplateViews wanted(any);
+  uint64_t steps = first_step(), answered = 0;
+  for (bool ended = false; !ended; steps += kLongStride) {
+    std::string name = next_connection();
+    Tuple answer{"stream", name, "s>c", 0, Bytes{"answer"}}, end{"stream", name, "s>c", 6, Nil{}};
+    std::vector<FieldView> puts[] = {views_of(answer), views_of(end)};
+    Victim victim(test_, [](Mediator& mediator) { (void)mediator.listen("127.0.0.1", kPort); }, [&](Mediator& mediator) {
+      for (int i = 0; i < 2; ++i) (void)mediator.inp(wanted);
+      for (const auto& put : puts) (void)mediator.out(put);
+    });
+    ProgramEnd client(client_, kPort);
+    ASSERT_EQ(client.name(), name);
+    client.write("question");
+    ended = victim.killed_after(steps);
+    std::string got = client.read();
+    EXPECT_TRUE(got.empty() || got == "answer") << got;
+    answered += !got.empty();
+    EXPECT_EQ(client.read(), "");
+    EXPECT_EQ(client.is_reset(), client.socket()->rings[0].head.load() == 0);
+    if (steps % 2) client.close();
+    reap_all();
+    if (steps % 2 == 0) client.close();
+    EXPECT_TRUE(reap_all());
+    if (HasFailure()) FAIL() << "after " << steps << " instructions";
+  }
+  printf("stepped %lu instructions, %lu times it had answered\n", steps, answered);
+  EXPECT_GT(answered, 0u);
 }
 
 }  // namespace
