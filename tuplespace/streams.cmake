@@ -1,5 +1,5 @@
 # The node's part in streams: carriers, far connections, proxies.
 add_library(godwit_streams STATIC
   streams/streams.cc streams/knock.cc streams/carrier.cc streams/far.cc streams/host_segment.cc streams/service.cc
-  streams/keeping.cc streams/source.cc streams/mediator.cc streams/mediate.cc streams/placeholder.cc streams/spaces.cc streams/space.cc streams/space_commands.cc)
+  streams/keeping.cc streams/source.cc streams/mediator.cc streams/mediate.cc streams/placeholder.cc streams/visit.cc streams/spaces.cc streams/space.cc streams/space_commands.cc)
 target_link_libraries(godwit_streams PUBLIC godwit_node godwit_shared godwit_store)

@@ -11,11 +11,11 @@
 
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/bell.hh"
-#include "tuplespace/shared/end_lock.hh"
 #include "tuplespace/shared/members.hh"
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/streams/placeholder.hh"
 #include "tuplespace/streams/streams.hh"
+#include "tuplespace/streams/visit.hh"
 
 namespace godwit {
 
@@ -68,31 +68,6 @@ std::optional<uint32_t> parse_direction(std::string_view text) {
   return std::nullopt;
 }
 
-// Whose sleepers and watchers are the node's: it plays the end, for a bridge or for a pod that runs elsewhere.
-bool is_the_nodes(const shared::Segment& segment, const End& end) {
-  return std::any_of(std::begin(end.watches), std::end(end.watches), [&](const auto& watch) {
-    shared::Watch w = watch.load();
-    return w && shared::look_at(segment.chunks()[shared::watch_set(w) / shared::kChunk]).pod == kNodePod;
-  });
-}
-
-// The area of the pod whose threads use the end; null: none of this host's, or one that is being moved.
-shared::Area* area_of(const shared::Segment& segment, const End& end) {
-  uint32_t member = shared::find_pod(segment, end.pod);
-  if (!member || segment.header().members[member].moving.load() || is_the_nodes(segment, end)) return nullptr;
-  return segment.area_of(member);
-}
-
-// What a move has rebuilt has nameless placeholders, at which nobody else can ring.
-bool is_rebuilt(const Socket& socket) { return socket.ends[0].epoch > 1 || socket.ends[1].epoch > 1; }
-
-// Whether who sleeps at either end can be rung: a mediator that has one of them can itself; else both are programs'.
-bool can_mediate(const shared::Segment& segment, const Socket& socket, uint64_t mediator) {
-  for (const End& end : socket.ends)
-    if (mediator && end.pod == mediator) return true;
-  return !is_rebuilt(socket) && area_of(segment, socket.ends[0]) && area_of(segment, socket.ends[1]);
-}
-
 // From the change of a stream to the ring for it, the slot says which connection is owed one (ring_for_dead_mediators).
 class Debt {
  public:
@@ -109,64 +84,6 @@ class Debt {
   }
   shared::Slot& slot_;
 };
-
-// What to wait for when an end's lock is taken.
-struct Busy {
-  futex_waitv words[2];
-  int count = 0;
-  void wait() {
-    if (count > 0) shared::wait_any(words, static_cast<uint32_t>(count), shared::kBackstop);
-  }
-};
-
-// An end's lock, held as a thread of the end's pod holds it: by a slot of the pod's area. Within a Still.
-class Guest {
- public:
-  Guest(const shared::Segment& segment, shared::Area* area, Socket& socket, std::atomic<uint32_t>& lock, Busy& busy)
-      : lock_(lock) {
-    self_.segment = segment;
-    if (shared::claim_slot(self_, area) != 0) return;
-    note(socket.offset);
-    busy.count = shared::try_end_lock(self_, lock_, busy.words);
-    has_lock_ = busy.count < 0;
-  }
-  ~Guest() {
-    if (!self_.slot) return;
-    if (has_lock_) shared::end_unlock(self_, lock_);
-    note(0);
-    shared::release_slot(self_);
-  }
-  Guest(const Guest&) = delete;
-  bool has_lock() const { return has_lock_; }
-
- private:
-  // Who reaps the slot frees the locks that it has there.
-  void note(shared::Offset socket) {
-    shared::compiler_barrier();
-    self_.slot->guest_at = socket;
-    shared::compiler_barrier();
-  }
-  shared::Thread self_;
-  std::atomic<uint32_t>& lock_;
-  bool has_lock_ = false;
-};
-
-// Calls f(socket) with the lock of end `side`. returns false if that is no end to take part in.
-template <class F>
-bool at_end(shared::Thread& self, uint64_t mediator, uint64_t connection, uint32_t side, std::atomic<uint32_t> End::*lock, F f) {
-  for (;;) {
-    Busy busy;
-    {
-      Still still(self);
-      Socket* socket = still.find(connection);
-      shared::Area* area = socket ? area_of(self.segment, socket->ends[side]) : nullptr;
-      if (!area || !can_mediate(self.segment, *socket, mediator)) return false;
-      Guest guest(self.segment, area, *socket, socket->ends[side].*lock, busy);
-      if (guest.has_lock()) return f(*socket), true;
-    }
-    busy.wait();
-  }
-}
 
 // Where the other side of the mediator's end has nothing more to say.
 bool is_finished(const Socket& socket) {
@@ -261,7 +178,8 @@ Result<void> Mediator::join() {
   uint32_t member;
   life_.segment = self_.segment;
   if (shared::add_pod(self_, pod, &member, &life_) != 0)
-    return make_error(std::errc::no_space_on_device, "no room for another mediator in shared memory; end some, or make room in /dev/shm");
+    return make_error(std::errc::no_space_on_device,
+                      "no room for another mediator in shared memory; end some, or make room in /dev/shm");
   pod_ = pod;
   hang_ups_ = std::move(*hang_ups);
   return {};
@@ -406,10 +324,7 @@ bool Mediator::can_take(TupleView tuple) {
   auto own = connections_.find(connection);
   if (request) return own != connections_.end() && !own->second.accepted;
   if (own != connections_.end() && !own->second.accepted) return false;
-  Still still(self_);
-  Socket* socket = still.find(connection);
-  uint32_t reader = 1 - *parse_direction(tuple[2].text);
-  return socket && area_of(self_.segment, socket->ends[reader]) && can_mediate(self_.segment, *socket, pod_);
+  return can_visit(self_, {pod_, connection, 1 - *parse_direction(tuple[2].text)});
 }
 
 std::optional<Tuple> Mediator::look_for_end(std::span<const TemplateView> wanted) {
@@ -440,7 +355,7 @@ bool Mediator::take(const Tuple& tuple) {
 bool Mediator::take_bytes(uint64_t connection, uint32_t ring, uint64_t offset, uint64_t n) {
   Debt debt(self_);
   bool taken = false;
-  at_end(self_, pod_, connection, 1 - ring, &End::read_lock, [&](Socket& socket) {
+  visit_end(self_, {pod_, connection, 1 - ring}, &End::read_lock, [&](Socket& socket) {
     Ring& r = socket.rings[ring];
     if (r.head.load() != offset || (socket.ends[1 - ring].flags.load() & kEnded)) return;
     debt.owe(socket);
@@ -458,16 +373,20 @@ Result<Mediator::Put> Mediator::parse(TupleView tuple) {
   bool fits = tuple.size() == 5 && std::equal(std::begin(kTypes), std::end(kTypes), tuple.begin(),
                                               [](Type type, const FieldView& field) { return field.type == type; });
   if (!fits || tuple[0].text != "stream")
-    return make_error(std::errc::invalid_argument, "a mediator puts (\"stream\", CONNECTION, DIRECTION, OFFSET, DATA); see docs/spaces.md");
+    return make_error(std::errc::invalid_argument,
+                      "a mediator puts (\"stream\", CONNECTION, DIRECTION, OFFSET, DATA); see docs/spaces.md");
   auto connection = parse_connection(tuple[1].text);
   if (!connection)
-    return make_error(std::errc::invalid_argument, "no connection is named '" + std::string(tuple[1].text) + "'; see godwit ps --connections");
+    return make_error(std::errc::invalid_argument,
+                      "no connection is named '" + std::string(tuple[1].text) + "'; see godwit ps --connections");
   auto direction = parse_direction(tuple[2].text);
   if (!direction) return make_error(std::errc::invalid_argument, "DIRECTION is \"c>s\" or \"s>c\"; give one of them");
-  bool right = tuple[4].type == Type::kNil || (tuple[4].type == Type::kBytes && !tuple[4].text.empty() && tuple[4].text.size() <= shared::kRing);
-  if (!right)
-    return make_error(std::errc::invalid_argument, "DATA is 1 to " + std::to_string(shared::kRing) + " bytes, or nil; give one of them");
-  return Put{*connection, *direction, static_cast<uint64_t>(tuple[3].integer), &tuple[4]};
+  const FieldView& data = tuple[4];
+  bool fits_a_ring = data.type == Type::kBytes && !data.text.empty() && data.text.size() <= shared::kRing;
+  if (data.type != Type::kNil && !fits_a_ring)
+    return make_error(std::errc::invalid_argument,
+                      "DATA is 1 to " + std::to_string(shared::kRing) + " bytes, or nil; give one of them");
+  return Put{*connection, *direction, static_cast<uint64_t>(tuple[3].integer), &data};
 }
 
 Result<void> Mediator::out(TupleView tuple, Deadline deadline, std::stop_token stop) {
@@ -479,7 +398,8 @@ Result<void> Mediator::out(TupleView tuple, Deadline deadline, std::stop_token s
     if (!done) return done.error();
     if (*done) return {};
     if (stop.stop_requested()) return make_error(std::errc::operation_canceled, "told to stop waiting; nothing was put");
-    if (is_late(deadline)) return make_error(std::errc::timed_out, "the stream " + what->name() + " had no room in time; nothing was put");
+    if (is_late(deadline))
+      return make_error(std::errc::timed_out, "the stream " + what->name() + " had no room in time; nothing was put");
     wait_for_room(*what, deadline);
   }
 }
@@ -487,11 +407,14 @@ Result<void> Mediator::out(TupleView tuple, Deadline deadline, std::stop_token s
 std::optional<Error> Mediator::check(const Socket& socket, const Put& put) {
   const Ring& r = socket.rings[put.ring];
   uint32_t flags = socket.ends[put.ring].flags.load();
-  if (r.finished.load() || r.refused.load() || (flags & (kEnded | shared::kReset)) || (socket.ends[1 - put.ring].flags.load() & kEnded))
+  bool ended = r.finished.load() || r.refused.load() || (flags & (kEnded | shared::kReset)) ||
+               (socket.ends[1 - put.ring].flags.load() & kEnded);
+  if (ended)
     return make_error(std::errc::broken_pipe, "the stream " + put.name() + " has ended; nothing can be put there");
   uint64_t end = r.tail.load();
   if (end == put.offset) return std::nullopt;
-  return make_error(std::errc::invalid_argument, "the stream " + put.name() + " ends at " + std::to_string(end) + "; that is the OFFSET to give");
+  return make_error(std::errc::invalid_argument,
+                    "the stream " + put.name() + " ends at " + std::to_string(end) + "; that is the OFFSET to give");
 }
 
 // returns false if there is no room.
@@ -499,7 +422,7 @@ Result<bool> Mediator::put_bytes(const Put& put) {
   Debt debt(self_);
   Result<bool> done = false;
   std::string_view data = put.data->text;
-  bool here = at_end(self_, pod_, put.connection, put.ring, &End::write_lock, [&](Socket& socket) {
+  bool here = visit_end(self_, {pod_, put.connection, put.ring}, &End::write_lock, [&](Socket& socket) {
     if (auto wrong = check(socket, put)) return void(done = *wrong);
     if (writable(socket.rings[put.ring]) < data.size()) return;
     debt.owe(socket);
@@ -508,7 +431,8 @@ Result<bool> Mediator::put_bytes(const Put& put) {
     else done = make_error(std::errc::no_space_on_device, "no memory for the stream; make room in /dev/shm");
   });
   if (!here)
-    return make_error(std::errc::invalid_argument, "the stream " + put.name() + " is not between programs of this host; see godwit ps --connections");
+    return make_error(std::errc::invalid_argument,
+                      "the stream " + put.name() + " is not between programs of this host; see godwit ps --connections");
   if (done && *done) this->ring(put.connection, 1 - put.ring, EPOLLIN);
   return done;
 }
@@ -527,7 +451,8 @@ void Mediator::wait_for_room(const Put& put, Deadline deadline) {
     shared::full_fence();
     if (writable(socket->rings[put.ring]) >= put.data->text.size()) word.val = ~word.val;  // no need to sleep
   }
-  auto left = std::min<std::chrono::nanoseconds>(deadline - std::chrono::steady_clock::now(), std::chrono::nanoseconds(shared::kBackstop));
+  std::chrono::nanoseconds left = deadline - std::chrono::steady_clock::now(), most(shared::kBackstop);
+  left = std::min(left, most);
   if (left.count() > 0) shared::wait_any(&word, 1, static_cast<uint64_t>(left.count()));
   Still still(self_);
   if (Socket* socket = still.find(put.connection)) socket->ends[put.ring].futex_sleepers.fetch_sub(1);

@@ -1,6 +1,5 @@
 #include "tuplespace/streams/placeholder.hh"
 
-#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,8 +12,9 @@
 #include <set>
 #include <string>
 
-#include "tuplespace/shared/allocator.hh"
+#include "tuplespace/posix/unique_fd.hh"
 #include "tuplespace/shared/bell.hh"
+#include "tuplespace/streams/visit.hh"
 
 namespace godwit {
 namespace {
@@ -104,29 +104,6 @@ void notify_others(shared::Thread& self, uint64_t connection, uint32_t to, uint3
   UniqueFd placeholder = copy_placeholder(wanted);
   Still still(self);
   if (Socket* socket = still.find(connection)) shared::notify(self, *socket, to, events, placeholder.get());
-}
-
-// A run is freed under the allocator's lock, a pod's area after its member is taken out under the directory's.
-Still::Still(shared::Thread& self) : self_(self) {
-  shared::lock(self_, shared::kDirectory);
-  shared::lock(self_, shared::kAllocator);
-}
-
-Still::~Still() {
-  shared::unlock(self_, shared::kAllocator);
-  shared::unlock(self_, shared::kDirectory);
-}
-
-Socket* Still::find(uint64_t connection) const {
-  constexpr uint32_t kEnded = shared::kClosed | shared::kGone;
-  Socket* found = nullptr;
-  shared::for_each_run(self_.segment, [&](shared::Offset offset, const shared::Chunk& chunk) {
-    if (chunk.kind != shared::RunKind::kSocket) return;
-    Socket& socket = *self_.segment.at<Socket>(offset);
-    if (socket.id != connection || socket.state.load() != shared::SocketState::kConnected) return;
-    if (!(socket.ends[0].flags.load() & kEnded) || !(socket.ends[1].flags.load() & kEnded)) found = &socket;
-  });
-  return found;
 }
 
 }  // namespace godwit

@@ -1,6 +1,5 @@
 // Ringing ends of which one has no placeholder.
 #pragma once
-#include "tuplespace/posix/unique_fd.hh"
 #include "tuplespace/shared/socket.hh"
 
 namespace godwit {
@@ -9,19 +8,5 @@ namespace godwit {
 /// what comes through the other end's placeholder: a copy of that is taken out of a process that has it, and given up at
 /// once. Also for a connection that has ended meanwhile.
 void notify_others(shared::Thread& self, uint64_t connection, uint32_t to, uint32_t events);
-
-/// While it lives no run of the segment is given back and no pod leaves: a connection that is found stays.
-class Still {
- public:
-  explicit Still(shared::Thread& self);
-  ~Still();
-  Still(const Still&) = delete;
-
-  /// Null: there is none, or both of its ends have ended.
-  shared::Socket* find(uint64_t connection) const;
-
- private:
-  shared::Thread& self_;
-};
 
 }  // namespace godwit

@@ -108,7 +108,7 @@ TEST(Mediator, EveryNumberHasOneTaker) {
   Pod client(test, 7), server(test, 8);
   ProgramListener listener(server, kPort);
   ProgramEnd asks(client, kPort), answers(server, listener);
-  std::atomic<bool> read_all = false;
+  std::atomic<bool> begun = false, read_all = false;
   auto note = [](std::vector<uint32_t>& all, const std::string& bytes) {
     ASSERT_EQ(bytes.size() % 4, 0u);
     size_t old = all.size();
@@ -126,6 +126,7 @@ TEST(Mediator, EveryNumberHasOneTaker) {
     asks.finish();
   });
   std::thread reader([&] {
+    begun.wait(false);  // the mediator's thread may come late
     for (std::string bytes; !(bytes = answers.read(4000)).empty();) note(read, bytes);
     read_all = true;
   });
@@ -133,8 +134,13 @@ TEST(Mediator, EveryNumberHasOneTaker) {
     shared::Thread self = test.join();
     Mediator mediator(self);
     Template wanted{"stream", AnyFormal{}, "c>s", AnyFormal{}, AnyFormal{}};
-    while (!read_all)
-      if (auto one = mediator.inp(TemplateViews(wanted))) note(taken, (*one)[4].get<Bytes>()->data);
+    while (!read_all) {
+      auto one = mediator.inp(TemplateViews(wanted));
+      if (!one) continue;
+      note(taken, (*one)[4].get<Bytes>()->data);
+      begun = true;
+      begun.notify_one();
+    }
     shared::release_slot(self);
   });
   writer.join(), reader.join(), mediator.join();
