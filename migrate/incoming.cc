@@ -10,6 +10,7 @@
 #include "tuplespace/posix/file.hh"
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/members.hh"
+#include "tuplespace/streams/mediator.hh"
 
 namespace godwit::migrate {
 
@@ -87,6 +88,7 @@ Result<void> take_over(StreamService& service, const ArrivalRecord& record) {
     if (note.listener && place != record.places.end())
       service.release_listener(note.listener, service.streams().at(place->second));
   }
+  keep_mediators_off(service.streams().self(), record.pod, false);
   return {};
 }
 
@@ -140,6 +142,7 @@ Result<std::unique_ptr<Incoming>> Incoming::create(Node& node, Plan plan, std::s
     return make_error(std::errc::resource_unavailable_try_again, "an earlier copy of the pod is still on the target");
   if (int e = shared::add_pod(service.streams().self(), incoming->plan_.pod, &incoming->member_); e)
     return no_room("slots");
+  keep_mediators_off(service.streams().self(), incoming->plan_.pod, true);
   incoming->segment_file_ = UniqueFd(
       ::open(("/dev/shm/" + segment_name(node.home())).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!incoming->segment_file_.valid()) return errno_error("open the segment");

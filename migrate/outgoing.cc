@@ -12,6 +12,7 @@
 #include "tuplespace/fault.hh"
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/members.hh"
+#include "tuplespace/streams/mediator.hh"
 
 namespace godwit::migrate {
 
@@ -260,6 +261,10 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   if (step) step = departure.precopy(*channel_, Clock::now() + kCopyPatience);
   if (step) step = send_log(true);
   if (step) show("frozen");
+  auto keep_off = [&](bool off) {
+    on_loop(node_.loop(), [&] { keep_mediators_off(service_.streams().self(), pod_.id, off); });
+  };
+  if (step) keep_off(true);
   frozen_ = Clock::now();
   if (step) step = departure.freeze(Clock::now() + kFreezePatience);
   if (step) step = hand_over(departure);
@@ -267,6 +272,7 @@ Result<void> Outgoing::attempt(const RunningPod& running, uint64_t control) {
   if (step) step = commit();
   if (!step) {
     departure.thaw();
+    keep_off(false);
     show("moving");
     node_.pod_host()->release(pod_.name);
     (void)channel_->send("cancelled");

@@ -1,5 +1,6 @@
 // Locks inside pieces: of an end's reading and writing, of a set. Taken only by threads of the one pod that has
 // the piece's end, so the owner is the slot's index in the pod's area: the lock moves with the pod, held or not.
+// (A mediator takes one for a moment in a slot of that area: streams/mediator.cc.)
 #pragma once
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/thread.hh"

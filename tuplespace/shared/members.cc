@@ -55,7 +55,7 @@ uint32_t find_pod(const Segment& segment, uint64_t pod) {
   return 0;
 }
 
-int add_pod(Thread& self, uint64_t pod, uint32_t* member) {
+int add_pod(Thread& self, uint64_t pod, uint32_t* member, Thread* first) {
   Section section(self);
   Offset offset;
   if (int e = allocate(self, kAreaLength, RunKind::kArea, pod, &offset)) return e;
@@ -69,12 +69,17 @@ int add_pod(Thread& self, uint64_t pod, uint32_t* member) {
   area->slot_count.store(1);
   area->offset = offset;
   area->pod = pod;
+  if (first && claim_slot(*first, area) != 0) {
+    free_intent(self);
+    return -ENOSPC;
+  }
   lock(self, kDirectory);
   Member* members = self.segment.header().members;
   uint32_t m = 1;
   while (m < kMembers && members[m].kind != MemberKind::kFree) ++m;
   if (m < kMembers) {
     area->member = m;
+    members[m].moving.store(0);
     set(self, &members[m].area, offset);
     set(self, &members[m].pod, pod);
     set(self, &members[m].kind, MemberKind::kPod);
@@ -84,6 +89,7 @@ int add_pod(Thread& self, uint64_t pod, uint32_t* member) {
   }
   unlock(self, kDirectory);
   if (m < kMembers) return 0;
+  if (first) release_slot(*first);
   free_intent(self);
   return -EUSERS;
 }

@@ -5,7 +5,8 @@
 namespace godwit::shared {
 
 /// Makes a member and its area for a pod. returns 0 with *member; -EUSERS: the table is full; -ENOSPC.
-int add_pod(Thread& self, uint64_t pod, uint32_t* member);
+/// first: is given a slot of the area before anybody can see it, for a member that lives as long as this thread.
+int add_pod(Thread& self, uint64_t pod, uint32_t* member, Thread* first = nullptr);
 
 /// Takes a pod that has ended (or left) out of the segment: reaps its slots, closes its ends as the kernel
 /// closes a killed process's sockets, and gives its runs back. None of its processes runs any more.

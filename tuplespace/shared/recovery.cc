@@ -57,10 +57,25 @@ void release_dead(Thread& self, uint32_t owner, void (*more)(Thread& self, uint3
   unlock(self, kRecovery);
 }
 
+// Of the ends of one socket that the slot's pod has. Whoever waits for such a lock takes it over by itself until the slot
+// is another's: a pod's own threads end with the pod, but a mediator's slot is used again.
+static void free_end_locks(const Segment& segment, uint32_t member, uint32_t index, Offset at) {
+  for (End& end : segment.at<Socket>(at)->ends) {
+    if (end.pod != segment.area_of(member)->pod) continue;
+    for (std::atomic<uint32_t>* lock : {&end.read_lock, &end.write_lock}) {
+      uint32_t seen = lock->load();
+      while ((seen & ~kLockWaiters) == index && !lock->compare_exchange_weak(seen, 0)) {
+      }
+      if ((seen & ~kLockWaiters) == index) wake_all(*lock);
+    }
+  }
+}
+
 void reap_slot(Thread& self, uint32_t member, uint32_t index) {
   Slot& slot = self.segment.area_of(member)->slots[index];
   release_dead(self, owner_in(self.segment, member, index));
   if (slot.intent) free_intent(self, slot);
+  if (slot.guest_at) free_end_locks(self.segment, member, index, slot.guest_at);
   wake_watchers(self.segment);  // what the dead thread published last it may not have rung for
   lock(self, kRecovery);        // nobody is about to free locks of this owner, who may soon be another thread
   slot.generation++;
@@ -73,7 +88,7 @@ uint32_t reap(Thread& self) {
   uint32_t reaped = 0;
   lock(self, kReaper);
   for_each_dead(self.segment, [&](uint32_t member, uint32_t index, Slot& slot) {
-    if (slot.bench) return;
+    if (slot.bench || slot.owes) return;
     reap_slot(self, member, index);
     ++reaped;
   });

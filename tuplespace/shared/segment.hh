@@ -23,7 +23,7 @@ enum class MemberKind : uint32_t { kFree = 0, kHost = 1, kPod = 2 };
 
 struct Member {
   MemberKind kind;
-  uint32_t unused;
+  std::atomic<uint32_t> moving;  // a pod that leaves or comes: mediators keep off its ends
   Offset area;
   uint64_t pod;  // id in the directory
 };

@@ -59,6 +59,8 @@ int claim_slot(Thread& self, Area* area) {
   slot.undo_count = 0;
   slot.intent = 0;
   slot.bench = 0;
+  slot.owes = 0;
+  slot.guest_at = 0;
   self.area = area;
   self.slot = &slot;
   self.slot_index = index;

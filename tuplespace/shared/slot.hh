@@ -48,6 +48,8 @@ struct alignas(kPage) Slot {
   uint32_t unused;
   Offset intent;  // a run that this thread took from the allocator or is giving back, and nobody else has
   Offset bench;   // what it has in hand of spaces (store/layout.hh); a slot that has one is reaped by who knows spaces
+  Offset owes;    // a socket of others whose ends this mediator is about to ring; reaped by who can do that
+  Offset guest_at;  // of a mediator's moment in a pod's area: the socket of which it may have an end's lock
   alignas(64) UndoEntry undo[kUndoEntries];
 
   std::atomic<uint32_t>& alive_word() {

@@ -126,7 +126,8 @@ bool close_end(Socket& socket, uint32_t side, bool abort) {
     socket.rings[side].finished.store(1);
   }
   uint32_t before = mine.flags.fetch_or(kClosed);
-  return !(before & kClosed) && (other.flags.load() & (kClosed | kGone));
+  if ((before & kClosed) || !(other.flags.load() & (kClosed | kGone))) return false;
+  return socket.state.exchange(SocketState::kFree) != SocketState::kFree;  // of two that close at once, one
 }
 
 bool note_gone(Socket& socket, uint32_t side) {

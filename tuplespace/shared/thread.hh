@@ -123,7 +123,7 @@ inline void commit(Thread& self) {
 // --- recovery ----------------------------------------------------------------------------------
 
 /// Reaps every dead slot of every member: undoes, unlocks, gives back. returns how many.
-/// Slots that have a bench are left to whoever knows spaces.
+/// Slots that have a bench or owe a ring are left to whoever knows spaces.
 uint32_t reap(Thread& self);
 
 }  // namespace godwit::shared

@@ -5,7 +5,9 @@
 
 #include "tuplespace/command/facts.hh"
 #include "tuplespace/space/local.hh"
+#include "tuplespace/space/mediating.hh"
 #include "tuplespace/space/tuple_lines.hh"
+#include "tuplespace/streams/spaces.hh"
 #include "tuplespace/text.hh"
 
 namespace godwit {
@@ -13,6 +15,7 @@ namespace {
 
 constexpr std::string_view kOutUsage =
     R"(usage: godwit out TUPLE... [--space S] [--timeout SECONDS]
+       godwit out TUPLE... --space net --mediate [--timeout SECONDS]
 
 Puts tuples into a space of this host, where they stay until they are taken:
 
@@ -20,19 +23,25 @@ Puts tuples into a space of this host, where they stay until they are taken:
 
    --space S           the space (default: default); see godwit spaces
    --timeout SECONDS   of a full space that makes out wait: gives up with status 124
+   --mediate           puts ("stream", CONNECTION, DIRECTION, OFFSET, DATA) between two programs of this
+                       host; OFFSET is where the stream ends now
 )";
 
 constexpr std::string_view kInUsage =
     R"(usage: godwit in TUPLE... [--space S] [--timeout SECONDS] [--json]
+       godwit in TUPLE... --space net --mediate [--timeout SECONDS] [--json]
 
 Takes the oldest tuple that matches any of the templates and prints it, waiting until there is one.
 If it cannot be printed it stays where it was. Templates are those of godwit help rd.
 
    --timeout SECONDS   gives up with status 124
+   --mediate           takes bytes on their way between two programs of this host; their reader never
+                       gets them, also if they cannot be printed
 )";
 
 constexpr std::string_view kInpUsage =
     R"(usage: godwit inp TUPLE... [--space S] [--json]
+       godwit inp TUPLE... --space net --mediate [--json]
 
 As godwit in without waiting: exit status 1 if no tuple matches.
 )";
@@ -124,7 +133,7 @@ struct Request {
   std::string space, to;
   Wait wait;
   uint64_t count = ~uint64_t{0};
-  bool json = false, copies = false;
+  bool json = false, copies = false, mediates = false;
 };
 
 Error misuse(std::string text) { return make_error(std::errc::invalid_argument, std::move(text)); }
@@ -140,6 +149,8 @@ Result<Request> parse(const Args& args, std::span<const OptionSpec> more = {}) {
   request.to = options->value("--to").value_or("");
   request.json = options->has("--json");
   request.copies = options->has("--copy");
+  request.mediates = options->has("--mediate");
+  if (request.mediates && request.space != kNetSpace) return misuse("--mediate goes with --space net");
   if (auto count = options->value("--count")) {
     auto number = parse_number(*count, ~uint64_t{0});
     if (!number) return misuse("--count takes a number, not '" + *count + "'");
@@ -178,6 +189,16 @@ Result<std::shared_ptr<Backend>> open(const std::string& space) {
   return open_backend(*home, space);
 }
 
+// For in and out.
+Result<std::shared_ptr<Backend>> open_to_change(const Request& request) {
+  if (!request.mediates) return open(request.space);
+  auto here = host();
+  if (!here) return here.error();
+  auto mediator = MediatorBackend::make(*here);
+  if (!mediator) return mediator.error();
+  return std::shared_ptr<Backend>(*mediator);
+}
+
 /// False: it could not be printed.
 bool print(const Tuple& tuple, bool json) {
   return print_line(json ? to_json(tuple) : to_text(tuple), stdout) && std::fflush(stdout) == 0;
@@ -190,8 +211,10 @@ void print_silent(const char* command, const Backend& space) {
 
 // ---- out, in, inp, rd, rdp, count, collect
 
+constexpr std::array<OptionSpec, 1> kMediate = {{{"--mediate"}}};
+
 int out(const Args& args) {
-  auto request = parse(args);
+  auto request = parse(args, kMediate);
   if (!request) return usage_error("out", request.error().what);
   if (request->words.empty()) return usage_error("out", tuple_needed().what);
   std::vector<Tuple> tuples;
@@ -200,7 +223,7 @@ int out(const Args& args) {
     if (!tuple) return usage_error("out", "'" + word + "' is no tuple: " + tuple.error().what);
     tuples.push_back(std::move(*tuple));
   }
-  auto space = open(request->space);
+  auto space = open_to_change(*request);
   if (!space) return fail("out", space.error());
   for (const Tuple& tuple : tuples)
     if (auto done = (*space)->out(views_of(tuple), request->wait); !done) return fail("out", done.error());
@@ -210,10 +233,11 @@ int out(const Args& args) {
 using Get = Result<bool> (Backend::*)(Backend::AnyOf, const Wait*, const Backend::Receive&);
 
 int get(const char* command, const Args& args, Get operation, bool waits) {
-  auto request = parse_with_templates(args);
+  bool takes = operation == &Backend::in;
+  auto request = takes ? parse_with_templates(args, kMediate) : parse_with_templates(args);
   if (!request) return usage_error(command, request.error().what);
   if (request->wanted.empty()) return usage_error(command, tuple_needed().what);
-  auto space = open(request->space);
+  auto space = open_to_change(*request);
   if (!space) return fail(command, space.error());
   bool printed = true;
   auto got = (**space.*operation)(TemplateViews(request->wanted), waits ? &request->wait : nullptr, [&](TupleView fields) {
@@ -221,6 +245,7 @@ int get(const char* command, const Args& args, Get operation, bool waits) {
   });
   print_silent(command, **space);
   if (!got) return fail(command, got.error());
+  if (!printed && request->mediates) return fail(command, kBroken, "the tuple was taken and cannot be printed; see where stdout leads");
   if (!printed) return fail(command, kRefused, "the tuple cannot be printed and is still in the space; see where stdout leads");
   return *got ? kDone : kAbsent;
 }

@@ -5,7 +5,9 @@
 
 #include "tuplespace/nested.hh"
 #include "tuplespace/node/home.hh"
+#include "tuplespace/mediator.hh"
 #include "tuplespace/space/local.hh"
+#include "tuplespace/space/mediating.hh"
 #include "tuplespace/space/net.hh"
 #include "tuplespace/space/requests.hh"
 #include "tuplespace/streams/spaces.hh"
@@ -100,6 +102,11 @@ std::optional<Tuple> Space::dynamic_get(Get get, const Wait* wait, std::span<con
 
 uint64_t Space::number_of(AnyOf any_of) { return value_of(backend_->count(any_of)); }
 uint64_t Space::gather(Space& to, AnyOf any_of, bool copies) { return value_of(backend_->collect(*to.backend_, any_of, copies)); }
+
+Mediator::Mediator(const std::string& home) : Space(value_of(MediatorBackend::make(value_of(Host::of(home_at(home)))))) {}
+uint16_t Mediator::listen(const std::string& host, uint16_t port) {
+  return value_of(static_cast<MediatorBackend&>(backend()).listen(host, port));
+}
 
 Subscription Space::watch(AnyOf any_of) { return Subscription(value_of(backend_->watch(any_of))); }
 Subscription Space::subscribe(const Template& wanted) { return watch(TemplateViews(wanted)); }

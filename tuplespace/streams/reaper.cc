@@ -6,6 +6,7 @@
 #include "tuplespace/store/desk.hh"
 #include "tuplespace/store/reap.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/streams/mediator.hh"
 
 namespace godwit {
 namespace {
@@ -19,6 +20,7 @@ void run(shared::Segment segment, std::stop_token stop) {
   std::condition_variable_any stopped;
   while (!stop.stop_requested()) {
     if (auto desk = store::Desk::of(segment)) {
+      ring_for_dead_mediators((*desk)->self);
       store::reap(**desk);
       store::finish_drops(**desk);
     }

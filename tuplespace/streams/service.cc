@@ -13,6 +13,7 @@
 
 #include "tuplespace/command/command.hh"
 #include "tuplespace/shared/members.hh"
+#include "tuplespace/streams/mediator.hh"
 
 namespace godwit {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 constexpr size_t kTokenSize = 32;
 constexpr auto kCallPatience = std::chrono::seconds(3);
 constexpr auto kRedial = std::chrono::milliseconds(100);
+constexpr auto kMediatorsPause = std::chrono::seconds(1);
 constexpr int kUserTimeout = 1000;  // ms: after a cut, a new connection is sooner there than TCP's next try
 
 std::string random_token() {
@@ -157,6 +159,8 @@ Result<void> StreamService::start() {
   for (const auto& [id, fd] : kept_proxies_) (void)keeper_.drop(proxy_name(id));  // of listeners that are gone
   kept_proxies_.clear();
   sync_listeners();
+  for (const auto& [id, pod] : node_.directory().pods()) keep_mediators_off(streams_->self(), id, !is_here(id));
+  look_after_mediators();
   // After the other rooms' start hooks, so that everybody has said what he can take up.
   auto rest = std::make_shared<std::vector<Keeper::Held>>(std::move(all));
   node_.loop().post([this, rest] { take_up_kept(std::move(*rest)); });
@@ -306,7 +310,8 @@ void StreamService::sync_listeners() {
   shared::Header& header = segment_.header();
   for (uint32_t i = 0; i < header.listener_limit.load(); ++i) {
     const shared::Listener& l = header.listeners[i];
-    if (l.state.load() == shared::ListenerState::kLocal) here[l.id] = entry_of(l);
+    // A mediator's serves its own host: the directory knows listeners of pods alone.
+    if (l.state.load() == shared::ListenerState::kLocal && !(l.pod & kBridgePod)) here[l.id] = entry_of(l);
   }
   for (const auto& [id, entry] : here) {
     if (!announced_.emplace(id, true).second || node_.directory().listeners().contains(id)) continue;
@@ -321,6 +326,13 @@ void StreamService::sync_listeners() {
     announced_.erase(id);
     node_.submit(listener_removed(id), [](Result<Packed>) {});
   }
+}
+
+// Killed ones have nobody else to notice. In this thread, as all that takes ends from those who are gone.
+void StreamService::look_after_mediators() {
+  if (stopped_) return;
+  remove_dead_mediators(streams_->self());
+  node_.loop().after(kMediatorsPause, [this] { look_after_mediators(); });
 }
 
 void StreamService::remove_pod(uint64_t pod) {

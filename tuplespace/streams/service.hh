@@ -70,6 +70,7 @@ class StreamService final : public FarContext {
   void on_offer(const std::string& host, Answer answer);
   void redial(const std::string& host);
   bool is_here(uint64_t pod) const;
+  void look_after_mediators();
   void take_up_kept(std::vector<Keeper::Held> all);
   UniqueFd make_proxy(uint64_t listener);
 

@@ -161,8 +161,8 @@ void Streams::ring(Socket& socket, uint32_t side, uint32_t events) {
 }
 
 void Streams::free(Socket& socket) {
-  socket.state.store(shared::SocketState::kFree);
-  free_run(socket.offset);
+  // A program that closes its end at this moment may be the one to free it (shared::close_end).
+  if (socket.state.exchange(shared::SocketState::kFree) != shared::SocketState::kFree) free_run(socket.offset);
 }
 
 void Streams::free_run(shared::Offset run) {

@@ -24,7 +24,7 @@
 //            identifier_removed             the space was dropped; open it anew
 //            EUCLEAN                        the space is damaged and closed
 //            too_many_files_open_in_system  as many threads as can do use spaces already
-//            operation_not_permitted        "net" is changed by mediators only
+//            operation_not_permitted        "net" is changed by mediators only (mediator.hh)
 // source   Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
 #pragma once
 #include <functional>
@@ -151,12 +151,14 @@ class Space {
   /// Of "net": hosts that did not answer in the last rd, rdp or count; their tuples were left out.
   std::vector<std::string> silent() const;
 
+ protected:
+  explicit Space(std::shared_ptr<Backend> backend);
+  Backend& backend() const { return *backend_; }
+
  private:
   using AnyOf = std::span<const TemplateView>;
   using Receive = std::function<void(TupleView)>;
   static const Wait kWithoutEnd;
-
-  explicit Space(std::shared_ptr<Backend> backend);
 
   template <class... P>
   static std::array<PatternView, sizeof...(P)> patterns(const P&... wanted) {
