@@ -56,8 +56,13 @@ class Mediators(unittest.TestCase):
         home = tempfile.TemporaryDirectory(prefix="godwit-mediator-")
         self.addCleanup(home.cleanup)
         self.environment = {**os.environ, "GODWIT_HOME": home.name}
-        self.addCleanup(lambda: self.godwit("node", "--stop"))
+        self.addCleanup(self.stop_node)
         self.godwit("node")
+
+    def stop_node(self):
+        while self.godwit("ps", "--json")[1]:  # else it leaves the segment to the pods
+            pass
+        self.godwit("node", "--stop")
 
     def popen(self, *words, **options):
         return subprocess.Popen(words, env=self.environment, **options)

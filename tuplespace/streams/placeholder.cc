@@ -102,6 +102,8 @@ void notify_others(shared::Thread& self, uint64_t connection, uint32_t to, uint3
     wanted = wanted_of(self.segment, *socket, 1 - to);
   }
   UniqueFd placeholder = copy_placeholder(wanted);
+  // Who had it is gone, and the kernel wakes; or it cannot be had just now. Nothing may be disarmed then.
+  if (!placeholder.valid()) return shared::wake_watchers(self.segment);
   Still still(self);
   if (Socket* socket = still.find(connection)) shared::notify(self, *socket, to, events, placeholder.get());
 }

@@ -474,6 +474,7 @@ void StreamService::on_offer(const std::string& host, Answer answer) {
 void StreamService::stop() {
   stopped_ = true;
   if (!segment_.valid()) return;
+  if (streams_) remove_dead_mediators(streams_->self());
   for (const shared::Member& member : segment_.header().members)
     if (member.kind == shared::MemberKind::kPod) return;
   ::unlink(("/dev/shm/" + segment_name(node_.home())).c_str());
