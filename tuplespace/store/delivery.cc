@@ -92,7 +92,7 @@ void unpin(Desk& desk, Bench& bench) {
   for (;;) {
     Place place = stored.place;
     Locked locked(desk, root_of(desk, place.space), place.stripe);
-    if (!(stored.place == place)) continue;  // collected meanwhile
+    if (stored.place != place) continue;  // collected meanwhile
     expect(stored.pins & ~kShared & ~kTaken);
     bool last = (stored.pins & ~kShared) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);
