@@ -346,6 +346,7 @@ bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
 // has changed.
 bool Store::chain(Desk& desk, Store& to, const std::vector<Ref>& tuples, bool copies) {
   Bench& bench = *desk.bench;
+  bench.chain_decided = 0;
   bench.chain_space = to.root_->number;
   bench.chain_copies = copies;
   bench.chain_generation = to.root_->generation;
