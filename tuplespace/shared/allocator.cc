@@ -95,8 +95,8 @@ uint32_t split(Thread& self, uint32_t length) {
 }
 
 // Makes one run of free ones that lie side by side. The lists are made anew, a transaction a run: the table of chunks
-// says what is free, so who comes after a death in the middle finds that again. returns whether there were any.
-bool coalesce(Thread& self) {
+// says what is free, so who comes after a death in the middle finds that again.
+void coalesce(Thread& self) {
   Header& header = self.segment.header();
   Chunk* chunks = self.segment.chunks();
   for (uint32_t list = 0; list < kFreeLists; ++list) {
@@ -104,17 +104,15 @@ bool coalesce(Thread& self) {
     set(self, &header.free_counts[list], 0u);
   }
   commit(self);
-  bool any = false;
   auto is_free = [&](uint32_t c) { return is_in_use(header, c) && chunks[c].state == RunState::kFree && chunks[c].length; };
   for (uint32_t c = header.first_chunk; is_in_use(header, c) && chunks[c].length; c += chunks[c].length) {
     if (!is_free(c)) continue;
     uint32_t length = chunks[c].length;
-    while (is_free(c + length)) any = true, length += chunks[c + length].length;
+    while (is_free(c + length)) length += chunks[c + length].length;
     set(self, &chunks[c].length, length);
     enlist(self, c);
     commit(self);
   }
-  return any;
 }
 
 uint32_t find_run(Thread& self, uint32_t length) {
@@ -122,7 +120,8 @@ uint32_t find_run(Thread& self, uint32_t length) {
   uint32_t first = pop(self, length);
   if (!first) first = extend(self, length);
   if (!first) first = split(self, length);
-  if (first || header.next_chunk - header.first_chunk - header.used_chunks < length || !coalesce(self)) return first;
+  if (first || header.next_chunk - header.first_chunk - header.used_chunks < length) return first;
+  coalesce(self);
   first = pop(self, length);
   return first ? first : split(self, length);
 }

@@ -31,7 +31,7 @@ int lay_out(Segment segment, uint64_t size) {
   header.chunk_count = static_cast<uint32_t>(size / kChunk);
   header.first_chunk =
       static_cast<uint32_t>(round_up(sizeof(Header) + header.chunk_count * sizeof(Chunk), kChunk) / kChunk);
-  uint32_t area_chunks = kAreaLength / kChunk;
+  uint32_t area_chunks = area_length(kHostSlots) / kChunk;
   header.next_chunk = header.first_chunk + area_chunks;
   header.used_chunks = area_chunks;
   if (header.next_chunk >= header.chunk_count) return -EINVAL;

@@ -45,7 +45,7 @@ uint32_t find(Area* area) {
     uint32_t count = area->slot_count.load();
     for (uint32_t i = 1; i < count; ++i)
       if (take(area->slots[i], kind)) return i;
-    if (count >= kSlots || reserve(&area->slots[count], sizeof(Slot)) != 0) return 0;
+    if (count >= area->slot_limit() || reserve(&area->slots[count], sizeof(Slot)) != 0) return 0;
     area->slot_count.compare_exchange_strong(count, count + 1);
   }
 }
@@ -54,7 +54,7 @@ uint32_t find(Area* area) {
 
 int claim_slot(Thread& self, Area* area) {
   uint32_t index = find(area);
-  if (index == 0) return area->slot_count.load() >= kSlots ? -EUSERS : -ENOSPC;
+  if (index == 0) return area->slot_count.load() >= area->slot_limit() ? -EUSERS : -ENOSPC;
   Slot& slot = area->slots[index];
   slot.undo_count = 0;
   slot.intent = 0;

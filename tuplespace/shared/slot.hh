@@ -73,9 +73,14 @@ struct alignas(kPage) Area {
   Offset offset;  // where this area lies in this host's segment
   uint64_t pod;   // id in the directory; 0: no pod
   Process processes[kProcesses];
-  Slot slots[kSlots];  // slots[0] is never used, so that 0 means "no owner"
+  Slot slots[kHostSlots];  // a pod has kSlots; slots[0] is never used, so that 0 means "no owner"
+
+  uint32_t slot_limit() const { return member == 0 ? kHostSlots : kSlots; }
 };
 
-inline constexpr uint64_t kAreaLength = (sizeof(Area) + kChunk - 1) / kChunk * kChunk;
+inline constexpr uint64_t area_length(uint32_t slots) {
+  return (offsetof(Area, slots) + slots * sizeof(Slot) + kChunk - 1) / kChunk * kChunk;
+}
+inline constexpr uint64_t kAreaLength = area_length(kSlots);
 
 }  // namespace godwit::shared

@@ -12,7 +12,8 @@ namespace godwit::shared {
 inline constexpr uint64_t kPage = 4096;
 inline constexpr uint64_t kChunk = 64 << 10;          // unit of allocation; bytes
 inline constexpr uint32_t kMembers = 1024;            // processes and pods of one host
-inline constexpr uint32_t kSlots = 256;               // threads of one member
+inline constexpr uint32_t kSlots = 256;               // threads of one pod
+inline constexpr uint32_t kHostSlots = 1024;          // of the host itself: of all programs that use spaces without a pod
 inline constexpr uint64_t kRing = 128 << 10;          // capacity of one direction; bytes, power of two
 inline constexpr uint32_t kWatches = 4;               // epoll sets that may watch one end
 inline constexpr uint32_t kListeners = 4096;          // virtual listeners that one host knows

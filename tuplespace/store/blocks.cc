@@ -177,7 +177,10 @@ void flush(Desk& desk, Cache& cache, uint32_t keep) {
 // The smallest class whose blocks hold `bytes`.
 uint32_t class_for(uint64_t bytes) { return kClassOf[(bytes + kUnit - 1) / kUnit]; }
 
-bool is_run(Desk& desk, Ref ref) { return desk.chunk_of(ref).kind != RunKind::kBlocks; }
+bool is_run(Desk& desk, Ref ref) {
+  (void)next_of(desk, ref);
+  return desk.chunk_of(ref).kind != RunKind::kBlocks;
+}
 uint32_t class_of(Desk& desk, Ref block) {
   uint32_t bytes = desk.chunk_of(block).block_bytes;
   if (bytes == 0 || bytes > kLargestBlock) throw Damaged();

@@ -89,7 +89,7 @@ void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget) {
   for (;;) {
     Place place = stored.place;
     Locked locked(desk, root_of(desk, place.space), place.stripe);
-    if (!(stored.place == place)) continue;  // collected meanwhile
+    if (stored.place != place) continue;  // collected meanwhile
     expect(stored.pins & ~kShared & ~kTaken);
     bool last = (stored.pins & ~kShared) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);

@@ -101,15 +101,15 @@ struct Queue {
 
 struct alignas(64) Stripe {
   Lock lock;
+  Place place;          // of all that is the stripe's; never changes
+  uint32_t waiters;     // from here on zeros when a space begins
   uint64_t last_age;
   uint64_t tuples;
   uint64_t bytes;       // of memory
-  uint32_t waiters;
   uint32_t buckets;     // in use: linear hashing adds and takes away one at a time
   uint32_t leaders;
   uint32_t shape_count;
   uint32_t shape_lists;  // which of `shapes` have any, a bit each
-  Place place;          // of all that is the stripe's
   Ref parts[kTableParts];
   Ref shapes[kShapeLists];
   Queue queues[kQueues];

@@ -91,15 +91,13 @@ void start(Root& root, std::string_view name, const SpaceOptions& options) {
   root.state.store(RootState::kLive);
 }
 
-// What is empty begins anew, whatever it says of itself.
+// What is empty begins anew, whatever it says of itself. Who is killed here has not dropped the space yet.
 void clear_root(Root& root) {
   root.wild = {};
   root.wild_waiters = 0;
   for (Stripe& stripe : root.stripes) {
-    Place place = stripe.place;
-    auto* begin = reinterpret_cast<char*>(&stripe.last_age);
+    auto* begin = reinterpret_cast<char*>(&stripe.waiters);
     std::memset(begin, 0, static_cast<size_t>(reinterpret_cast<char*>(&stripe + 1) - begin));
-    stripe.place = place;
   }
 }
 

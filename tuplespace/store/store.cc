@@ -29,13 +29,13 @@ constexpr milliseconds kRoomTick{50};
 constexpr size_t kBalanced = 64;        // steps that the indexes follow a bulk operation at once; the rest comes with later ones
 constexpr uint32_t kCopied = 4096;  // bytes of a tuple that a rd copies under the lock; larger ones are pinned
 
-Error full() { return make_error(std::errc::no_space_on_device, "the space is full; take tuples, or create it with more capacity"); }
-std::optional<Error> too_large(TupleView tuple) {
-  if (tuple.size() <= kMaxArity && encoded_size(tuple) <= kMaxPayload) return std::nullopt;
+Error full() { return make_error(std::errc::no_space_on_device, "the space, or the segment, is full; take tuples, or make it with more room"); }
+std::optional<Error> too_large(TupleView tuple, uint64_t length) {
+  if (tuple.size() <= kMaxArity && length <= kMaxPayload) return std::nullopt;
   return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
 }
-Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came in time"); }
-Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }
+Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came in time; inp and rdp look without waiting"); }
+Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped; wait again"); }
 Error damaged(const Root& root) {
   return Error{std::error_code(EUCLEAN, std::generic_category()),
                "space '" + std::string(name_of(root)) + "' is damaged and closed; drop it and create it anew"};
@@ -192,8 +192,8 @@ std::optional<Error> Store::closed() const {
 }
 
 Result<void> Store::out(TupleView tuple, const Wait* wait) {
-  if (auto no = too_large(tuple)) return *no;
   uint64_t length = encoded_size(tuple);
+  if (auto no = too_large(tuple, length)) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
     uint32_t stripe = stripe_of(*root_, tuple);
     for (;;) {
@@ -254,10 +254,10 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
   return work<bool>([&](Desk& desk) -> Result<bool> {
     if (!is_settled(desk)) return full();
     uint32_t stripe = stripe_of(*root_, any_of);
-    uint64_t ticket = __rdtsc();
+    uint64_t ticket = 0;  // from the first wait on
     std::string copied;
     for (std::optional<Error> why;;) {
-      auto seen = look(desk, verb, stripe, any_of, wait && !why ? ticket : 0, &copied);
+      auto seen = look(desk, verb, stripe, any_of, wait && !why ? &ticket : nullptr, &copied);
       if (!seen) return seen.error();
       if (*seen != Seen::kNone) return show(desk, *seen, copied, receive);
       if (!wait) return false;
@@ -280,8 +280,8 @@ bool Store::show(Desk& desk, Seen seen, const std::string& copied, const Receive
 }
 
 // Gets hold of a tuple that is there now. Without one begins to wait, if there is a ticket for it.
-Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const TemplateView> any_of, uint64_t ticket,
-                                std::string* copied) {
+Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const TemplateView> any_of,
+                                uint64_t* ticket, std::string* copied) {
   if (desk.bench->held) return Seen::kHeld;  // the wait was answered
   if (desk.bench->pinned) return Seen::kPinned;
   Locked locked(desk, *root_, number);
@@ -289,7 +289,8 @@ Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::spa
   Found found = find(desk, locked.stripes(), any_of);
   if (!found.tuple && ticket) {
     if (!write_wanted(desk, any_of)) return full();
-    enqueue(desk, *root_, number, verb, any_of, ticket);
+    if (!*ticket) *ticket = __rdtsc();
+    enqueue(desk, *root_, number, verb, any_of, *ticket);
   }
   if (!found.tuple) return Seen::kNone;
   Stored& stored = stored_at(desk, found.tuple);
@@ -316,7 +317,7 @@ Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
 
 Result<void> Store::out_all(std::span<const Tuple> tuples) {
   for (const Tuple& tuple : tuples)
-    if (auto no = too_large(views_of(tuple))) return *no;
+    if (auto no = too_large(views_of(tuple), encoded_size(views_of(tuple)))) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
     if (!is_settled(desk)) return full();
     begin_chain(desk, true);
@@ -354,7 +355,7 @@ Result<uint64_t> Store::collect(Store& to, std::span<const TemplateView> any_of)
 Result<uint64_t> Store::copy_collect(Store& to, std::span<const TemplateView> any_of) { return gather(to, any_of, true); }
 
 Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, bool copies) {
-  if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space");
+  if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space; name that one");
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
     if (!is_settled(desk)) return full();
     std::vector<Ref> all;
@@ -389,6 +390,7 @@ bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
 // Tuples that are chained from now on come here.
 void Store::begin_chain(Desk& desk, bool copies) const {
   Bench& bench = *desk.bench;
+  bench.chain_decided = 0;
   bench.chain_space = root_->number;
   bench.chain_copies = copies;
   bench.chain_generation = generation_;

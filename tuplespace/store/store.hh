@@ -79,7 +79,7 @@ class Store final : public TupleSource {
   Result<bool> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
   Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   enum class Seen { kNone, kHeld, kPinned, kCopied };
-  Result<Seen> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t ticket,
+  Result<Seen> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t* ticket,
                     std::string* copied);
   Result<void> show_all(std::span<const TemplateView> any_of, const Visit& visit);
   bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);

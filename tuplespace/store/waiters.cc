@@ -8,7 +8,7 @@
 namespace godwit::store {
 namespace {
 
-constexpr uint32_t kMostWaiters = shared::kSlots;
+constexpr uint32_t kMostWaiters = shared::kHostSlots;
 
 // What a wait gives beyond its first field.
 uint32_t queue_hash(uint64_t h) { return static_cast<uint32_t>(h ^ h >> 32) | 1; }

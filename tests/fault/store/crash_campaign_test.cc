@@ -73,7 +73,7 @@ class Worker {
         if (pick < 40) return begin(kCollect), expect(from.collect(to, AnyOf({wanted}).wanted()).has_value());
         if (pick < 50) return copy(from, wanted);
         if (pick < 58) return fill_narrow();
-        if (pick < 64) return create_and_drop();
+        if (pick < 60) return create_and_drop();
         return hand_on(from, to, wanted, kInp);
     }
   }

@@ -94,7 +94,7 @@ class Round {
     store::Locked locked(desk_, root, store::kStripes);
     add(root.number, root.wild_lock);
     for (store::Stripe& stripe : locked.stripes()) {
-      add(stripe.last_age, stripe.queues[store::kQueues]);
+      add(stripe.place, stripe.queues[store::kQueues]);
       for (uint32_t part = 0; part < store::kTableParts; ++part)
         if (stripe.parts[part]) add(desk_.at<store::Part>(stripe.parts[part]), desk_.at<store::Part>(stripe.parts[part]).buckets[64]);
       store::for_each_shape(desk_, stripe, [&](store::Ref, store::Shape& shape) {

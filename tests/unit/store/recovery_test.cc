@@ -176,5 +176,15 @@ TEST_F(RecoveryTest, WhoHasASlotNextIsAnotherOwner) {
   EXPECT_EQ(test.segment().area_of(0)->slot_count.load(), 3u);
 }
 
+TEST_F(RecoveryTest, AThousandThreadsOfAHostMayUseSpaces) {
+  std::vector<shared::Thread> threads(1000);
+  for (shared::Thread& thread : threads) {
+    thread.segment = test.segment();
+    ASSERT_EQ(shared::claim_slot(thread, test.segment().area_of(0)), 0);
+  }
+  std::thread([&] { out(space, "(\"a\", 1)"); }).join();
+  for (shared::Thread& thread : threads) shared::release_slot(thread);
+}
+
 }  // namespace
 }  // namespace godwit::testing
