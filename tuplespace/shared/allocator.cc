@@ -14,9 +14,11 @@ uint32_t list_of(uint32_t length) { return length < kFreeLists ? length : 0; }
 // The thread's own slot as seen through the whole mapping, where undo offsets are taken.
 Slot& own_slot(Thread& self) { return self.segment.slot_of(self.owner()); }
 
-// All below: kAllocator held.
+// All below: kAllocator held, unless it says otherwise.
 
-bool is_in_use(const Header& header, uint32_t chunk) { return chunk >= header.first_chunk && chunk < header.next_chunk; }
+bool is_in_use(const Header& header, uint32_t chunk) {
+  return chunk >= header.first_chunk && chunk < __atomic_load_n(&header.next_chunk, __ATOMIC_ACQUIRE);
+}
 
 // The link to the list's first run of `length` chunks (list 0: or `longer`); null: there is none, as far as the list is
 // whole. A list that is damaged costs memory, no more.
@@ -126,7 +128,7 @@ uint32_t find_run(Thread& self, uint32_t length) {
   return first ? first : split(self, length);
 }
 
-// A slot whose word is damaged has nothing in hand.
+// A slot whose word is damaged has nothing in hand. Without the lock, of a run that is its own.
 bool is_run(const Segment& segment, uint32_t first) {
   return is_in_use(segment.header(), first) && segment.chunks()[first].state == RunState::kUsed;
 }

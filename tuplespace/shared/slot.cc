@@ -32,7 +32,7 @@ bool take(Slot& slot, int kind) {
   uint32_t left_behind = FUTEX_WAITERS;  // by who waited for a former thread
   slot.alive_word().compare_exchange_strong(left_behind, 0);
   if (slot.alive_word().load() != 0) return false;
-  slot.alive.__data.__kind = kind;
+  __atomic_store_n(&slot.alive.__data.__kind, kind, __ATOMIC_RELAXED);
   int e = pthread_mutex_trylock(&slot.alive);
   if (e == EOWNERDEAD) hand_back(slot);
   return e == 0;

@@ -67,11 +67,17 @@ struct Reader {
     rest.remove_prefix(length);
     return true;
   }
+  bool truth(bool* value) {
+    uint8_t byte;
+    if (!get(&byte) || byte > 1) return false;
+    *value = byte;
+    return true;
+  }
   bool value(uint8_t type, FieldView* field) {
     field->type = static_cast<Type>(type);
     switch (field->type) {
       case Type::kNil: return true;
-      case Type::kBool: return get(&field->boolean);
+      case Type::kBool: return truth(&field->boolean);
       case Type::kInt:
       case Type::kFloat: return get(&field->integer);
       case Type::kString:

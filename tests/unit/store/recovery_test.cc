@@ -176,14 +176,22 @@ TEST_F(RecoveryTest, WhoHasASlotNextIsAnotherOwner) {
   EXPECT_EQ(test.segment().area_of(0)->slot_count.load(), 3u);
 }
 
-TEST_F(RecoveryTest, AThousandThreadsOfAHostMayUseSpaces) {
-  std::vector<shared::Thread> threads(1000);
-  for (shared::Thread& thread : threads) {
-    thread.segment = test.segment();
-    ASSERT_EQ(shared::claim_slot(thread, test.segment().area_of(0)), 0);
-  }
-  std::thread([&] { out(space, "(\"a\", 1)"); }).join();
-  for (shared::Thread& thread : threads) shared::release_slot(thread);
+TEST_F(RecoveryTest, ManyThreadsOfAHostMayUseSpaces) {
+  constexpr int kMany = 300;
+  std::atomic<int> there = 0, over = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kMany; ++i)
+    threads.emplace_back([&] {
+      shared::Thread self = test.join();
+      if (++there == kMany) there.notify_one();
+      over.wait(0);
+      shared::release_slot(self);
+    });
+  for (int n; (n = there) != kMany;) there.wait(n);
+  out(space, "(\"a\", 1)");
+  over = 1;
+  over.notify_all();
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace
