@@ -76,27 +76,19 @@ bool Space::put(TupleView tuple, const Wait& wait) {
   return in_time(backend_->out(tuple, wait));
 }
 
-namespace {
-
-Backend::Receive taking(const std::function<void(TupleView)>& receive) {
-  return [&receive](TupleView tuple) { return receive(tuple), true; };
-}
-
-}  // namespace
-
 bool Space::take(AnyOf any_of, const Wait* wait, const Receive& receive) {
-  auto got = backend_->in(any_of, wait, taking(receive));
+  auto got = backend_->in(any_of, wait, receive);
   return in_time(got) && *got;
 }
 
 bool Space::look(AnyOf any_of, const Wait* wait, const Receive& receive) {
-  auto got = backend_->rd(any_of, wait, taking(receive));
+  auto got = backend_->rd(any_of, wait, receive);
   return in_time(got) && *got;
 }
 
 std::optional<Tuple> Space::dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of) {
   std::optional<Tuple> got;
-  (this->*get)(TemplateViews(any_of), wait, [&](TupleView tuple) { got = to_tuple(tuple); });
+  (this->*get)(TemplateViews(any_of), wait, [&](TupleView tuple) { return got = to_tuple(tuple), true; });
   return got;
 }
 

@@ -157,7 +157,7 @@ class Space {
 
  private:
   using AnyOf = std::span<const TemplateView>;
-  using Receive = std::function<void(TupleView)>;
+  using Receive = std::function<bool(TupleView)>;  // returns true
   static const Wait kWithoutEnd;
 
   template <class... P>
@@ -172,7 +172,7 @@ class Space {
     std::optional<Bound<P...>> got;
     auto asked = patterns(wanted...);
     TemplateView view(asked);
-    (this->*get)({&view, 1}, wait, [&](TupleView tuple) { got.emplace(values_of<P...>(tuple)); });
+    (this->*get)({&view, 1}, wait, [&](TupleView tuple) { return got.emplace(values_of<P...>(tuple)), true; });
     return got;
   }
   std::optional<Tuple> dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of);
