@@ -63,8 +63,8 @@ class Here:
     def popen(self, *words, **options):
         return subprocess.Popen(words, env=self.environment, **options)
 
-    def net(self, verb, *words, status=0):
-        done = self.popen(GODWIT, verb, *words, "--space", "net", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def net(self, verb, *words, status=0, space="net"):
+        done = self.popen(GODWIT, verb, *words, "--space", space, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         out, err = done.communicate(timeout=60)
         assert done.returncode == status, f"{verb} {words}: {done.returncode}, {out!r}, {err!r}"
         return out.strip()
@@ -130,11 +130,36 @@ def check(server_host, client_host, asker):
     server.end()
 
 
+def check_copies(host):
+    """What is pending can be copied to a space and exported, and is still pending; a watch sees each byte once."""
+    server, client = Program(host.popen, SERVER), Program(host.popen, CLIENT)
+    server.hear("listening")
+    watch = host.popen(GODWIT, "watch", STREAM, "--space", "net", "--count", "2", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watch.stderr.readline() == "watching\n"
+    client.step("", "connected")
+    client.step('b"pending"', "sent")
+    first = watch.stdout.readline()
+    client.step('b" more"', "sent")
+    assert [line.split(", ", 3)[3] for line in (first, *watch.stdout)] == ['0, b"pending")\n', '7, b" more")\n']
+    assert watch.wait(20) == 0
+    watch.communicate()
+    assert host.net("collect", STREAM, "--to", "default", "--copy") == "1"
+    copied = host.net("inp", '("stream", ?, "c>s", 0, b"pending more")', space="default")
+    assert host.net("rdp", STREAM) == copied
+    assert json.loads(host.net("export", STREAM, "--json"))[4] == {"bytes": "cGVuZGluZyBtb3Jl"}
+    host.net("collect", STREAM, "--to", "default", status=4)
+    server.step("", "accepted")
+    server.step("100", "b'pending more'")
+    client.end()
+    server.end()
+
+
 def one_host():
     with tempfile.TemporaryDirectory() as directory:
         host = Here(os.path.join(directory, "home"))
         try:
             check(host, host, host)
+            check_copies(host)
             for verb in ("out", "in", "inp"):
                 host.net(verb, '("stream", "x", "c>s", 0, b"")', status=4)
         finally:
