@@ -4,5 +4,5 @@ set_tests_properties(demos.linda PROPERTIES LABELS e2e TIMEOUT 300 ENVIRONMENT "
 
 foreach(page tutorial reference)
   add_test(NAME docs.${page} COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/pages_test.py ${CMAKE_SOURCE_DIR} ${page}.md)
-  set_tests_properties(docs.${page} PROPERTIES LABELS e2e TIMEOUT 400 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
+  set_tests_properties(docs.${page} PROPERTIES LABELS e2e TIMEOUT 400 RESOURCE_LOCK install ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()

@@ -157,9 +157,11 @@ long check_writable(Handle& handle, int flags) {
   }
   if (handle.outgoing().finished.load() || (end.flags.load() & shared::kReset)) return broken_pipe(flags);
   if (other_gone(handle.socket(), handle.side())) return 1;
-  // Who has shut both directions down answers data with a reset, of itself too.
+  // Who has shut both directions down answers data with a reset, of itself too; what comes after does not change its error.
   if (!handle.incoming().finished.load() || !handle.outgoing().refused.load()) return 0;
-  handle.socket().ends[1 - handle.side()].flags.fetch_or(shared::kReset);
+  End& other = handle.socket().ends[1 - handle.side()];
+  other.error.store(ECONNRESET);
+  other.flags.fetch_or(shared::kReset | kResetTold);
   return 1;
 }
 

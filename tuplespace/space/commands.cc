@@ -19,7 +19,7 @@ constexpr std::string_view kOutUsage =
 
 Puts tuples into a space of this host, where they stay until they are taken:
 
-   godwit out '("task", 42, 3.5, true, nil, b"\\x00\\xff", ("nested", 1))'
+   godwit out '("task", 42, 3.5, true, nil, b"\x00\xff", ("nested", 1))'
 
    --space S           the space (default: default); see godwit spaces
    --timeout SECONDS   of a full space that makes out wait: gives up with status 124

@@ -44,6 +44,7 @@ Answer Host::ask(std::string_view method, const Packed& params, Loop::Clock::dur
     client = std::make_unique<NodeClient>(std::move(*connected));
   }
   Answer answer = client->call(method, params, patience);
+  if (!answer && answer.error().code == std::errc::timed_out) return answer;  // the next one sees that a node runs
   std::lock_guard guard(lock_);
   idle_.push_back(std::move(client));
   return answer;

@@ -1,5 +1,7 @@
 // The space "net" as mediators have it.
 #pragma once
+#include <unistd.h>
+
 #include "tuplespace/space/net.hh"
 #include "tuplespace/streams/mediator.hh"
 
@@ -10,6 +12,8 @@ namespace godwit {
 class MediatorBackend final : public Backend {
  public:
   static Result<std::shared_ptr<MediatorBackend>> make(std::shared_ptr<Host> host);
+  /// A child of fork leaves its parent's mediator as it is.
+  ~MediatorBackend() override;
 
   Result<uint16_t> listen(const std::string& host, uint16_t port);
   Result<void> out(TupleView tuple, const Wait& wait) override;
@@ -23,12 +27,13 @@ class MediatorBackend final : public Backend {
   std::vector<std::string> silent() const override { return net_->silent(); }
 
  private:
-  MediatorBackend(std::shared_ptr<Host> host, shared::Thread& self) : net_(net_backend(std::move(host))), mediator_(self) {}
+  MediatorBackend(std::shared_ptr<Host> host, shared::Thread& self) : net_(net_backend(std::move(host))), mediator_(std::make_unique<StreamMediator>(self)) {}
   std::optional<Error> not_ours() const;
 
   std::shared_ptr<Backend> net_;
-  StreamMediator mediator_;
+  std::unique_ptr<StreamMediator> mediator_;
   const std::thread::id thread_ = std::this_thread::get_id();
+  const int pid_ = getpid();
 };
 
 }  // namespace godwit

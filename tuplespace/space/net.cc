@@ -187,6 +187,9 @@ class NetBackend final : public Backend {
   Answer ask(std::string_view method, AnyOf any_of, bool others, milliseconds time) {
     Answer answer = host_->ask(method, pack_map("space", kNetSpace, "templates", Raw{pack_templates(any_of)}, "others", others,
                                                 "milliseconds", static_cast<uint32_t>(time.count())), time + kPatience);
+    // Not the caller's wait is over, but the node does not answer.
+    if (!answer && answer.error().code == std::errc::timed_out)
+      return make_error(std::errc::resource_unavailable_try_again, answer.error().what);
     if (answer) {
       std::lock_guard guard(lock_);
       silent_ = Fields(answer->get()).get_or<std::vector<std::string>>("silent", {});

@@ -21,9 +21,11 @@ void Request::fail(Error error) {
   changed_.notify_all();
 }
 
-void Request::withdraw() {
+bool Request::withdraw() {
   std::lock_guard guard(lock_);
-  if (state_ == State::kOpen) state_ = State::kWithdrawn;
+  if (state_ != State::kOpen) return false;
+  state_ = State::kWithdrawn;
+  return true;
 }
 
 bool Request::is_open() const {
@@ -45,6 +47,13 @@ std::optional<Tuple> Request::get(const Wait& wait) {
   return std::move(tuple_);
 }
 
+// A child of fork has none of its parent's threads, and their locks may be held for ever: it leaves all that as it is.
+std::shared_ptr<Requests> Requests::make(std::shared_ptr<Backend> backend) {
+  return {new Requests(std::move(backend)), [](Requests* requests) {
+            if (getpid() == requests->pid_) delete requests;
+          }};
+}
+
 std::shared_ptr<Request> Requests::begin(Template wanted, bool takes) {
   auto request = std::make_shared<Request>(std::move(wanted), takes);
   line_of(takes).add(request);
@@ -52,7 +61,8 @@ std::shared_ptr<Request> Requests::begin(Template wanted, bool takes) {
 }
 
 void Requests::withdraw(Request& request) {
-  request.withdraw();
+  if (getpid() != pid_) return;
+  if (!request.withdraw()) return;
   line_of(request.takes).look_again();
 }
 
@@ -90,14 +100,15 @@ void Requests::Line::run(const std::stop_token& stop) {
   }
 }
 
-// One tuple for the oldest request that it matches, or an error for all.
+// One tuple for the oldest request that it matches (of rds, for all that it matches), or an error for all.
 void Requests::Line::serve(const Open& open, std::stop_token changed) {
   std::vector<Template> wanted;
   for (const auto& request : open) wanted.push_back(request->wanted);
   auto receive = [&](TupleView tuple) {
+    bool given = false;
     for (const auto& request : open)
-      if (match(request->wanted, tuple) && request->give(to_tuple(tuple))) return true;
-    return false;
+      if ((!given || !takes_) && match(request->wanted, tuple)) given |= request->give(to_tuple(tuple));
+    return given;
   };
   TemplateViews views(wanted);
   Wait wait(std::move(changed));

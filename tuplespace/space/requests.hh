@@ -1,5 +1,7 @@
 // Asynchronous requests of a space: two threads, one for all ins and one for all rds, wait for any of them at once.
 #pragma once
+#include <unistd.h>
+
 #include <condition_variable>
 #include <list>
 #include <memory>
@@ -21,7 +23,8 @@ class Request {
   /// False: nobody wants it any more.
   bool give(Tuple tuple);
   void fail(Error error);
-  void withdraw();
+  /// False: it was served before.
+  bool withdraw();
   bool is_open() const;
   bool is_ready() const;
   /// The tuple, or nullopt when the wait is over. Throws the request's failure.
@@ -38,7 +41,7 @@ class Request {
 
 class Requests {
  public:
-  explicit Requests(std::shared_ptr<Backend> backend) : lines_{Line(backend, true), Line(backend, false)} {}
+  static std::shared_ptr<Requests> make(std::shared_ptr<Backend> backend);
 
   std::shared_ptr<Request> begin(Template wanted, bool takes);
   void withdraw(Request& request);
@@ -65,8 +68,10 @@ class Requests {
     std::stop_source changed_;                  // under lock_: ends a wait whose list of requests is old
     std::jthread thread_;                       // from the first request on
   };
+  explicit Requests(std::shared_ptr<Backend> backend) : lines_{Line(backend, true), Line(backend, false)} {}
   Line& line_of(bool takes) { return lines_[takes ? 0 : 1]; }
 
+  const int pid_ = getpid();
   Line lines_[2];
 };
 

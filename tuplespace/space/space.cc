@@ -34,6 +34,14 @@ bool in_time(const Result<T>& result) {
   return result.has_value();
 }
 
+// The tuple that the field is in nests so deep.
+bool nests_too_deep(const FieldView& field, size_t depth = 1) {
+  if (field.type != Type::kTuple) return false;
+  if (depth == kMaxTupleNesting) return true;
+  auto nested = nested_fields(field);
+  return std::any_of(nested.begin(), nested.end(), [&](const FieldView& inner) { return nests_too_deep(inner, depth + 1); });
+}
+
 bool is_utf8_throughout(const FieldView& field) {
   if (field.type == Type::kString) return is_utf8(field.text);
   if (field.type != Type::kTuple) return true;
@@ -52,7 +60,7 @@ Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view
 const Wait Space::kWithoutEnd;
 
 Space::Space(std::shared_ptr<Backend> backend)
-    : backend_(std::move(backend)), requests_(std::make_shared<Requests>(backend_)) {}
+    : backend_(std::move(backend)), requests_(Requests::make(backend_)) {}
 Space::Space(std::string_view name, const std::string& home) : Space(value_of(open_backend(home_at(home), name))) {}
 
 Space Space::create(std::string_view name, const SpaceOptions& options, const std::string& home) {
@@ -71,6 +79,8 @@ std::vector<SpaceFacts> Space::list(const std::string& home) {
 std::vector<std::string> Space::silent() const { return backend_->silent(); }
 
 bool Space::put(TupleView tuple, const Wait& wait) {
+  if (std::any_of(tuple.begin(), tuple.end(), [](const FieldView& field) { return nests_too_deep(field); }))
+    throw Failure(make_error(std::errc::message_size, "the tuple nests too deep; 32 tuples within each other are the most"));
   if (!std::all_of(tuple.begin(), tuple.end(), is_utf8_throughout))
     throw Failure(make_error(std::errc::illegal_byte_sequence, "a string of a tuple is UTF-8; other bytes are Bytes"));
   return in_time(backend_->out(tuple, wait));

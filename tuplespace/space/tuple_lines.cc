@@ -18,6 +18,11 @@ Error at(const char* what, uint64_t number, const Error& error) {
                                "; mend it and import from there on"};
 }
 
+Result<void> read_to_its_end(FILE* from) {
+  if (std::ferror(from)) return make_error(std::errc::io_error, "the tuples cannot be read; see where stdin comes from");
+  return {};
+}
+
 Result<void> read_lines(FILE* from, Result<Tuple> (*parse)(std::string_view), const Take& take) {
   char* line = nullptr;
   size_t room = 0;
@@ -32,7 +37,7 @@ Result<void> read_lines(FILE* from, Result<Tuple> (*parse)(std::string_view), co
     if (!tuple) return at("line", number, tuple.error());
     if (auto done = take(*tuple); !done) return done;
   }
-  return {};
+  return read_to_its_end(from);
 }
 
 // Reads at least half as much again as was there, so that a tuple of any length is looked at few times.
@@ -54,7 +59,7 @@ Result<void> read_packed(FILE* from, const Take& take) {
       bytes.erase(0, start);
       start = 0;
       if (!read_more(from, bytes)) {
-        if (bytes.empty()) return {};
+        if (bytes.empty() || std::ferror(from)) return read_to_its_end(from);
         return at("tuple", number, make_error(std::errc::bad_message, "it ends in the middle"));
       }
       length = first_object(bytes);
@@ -82,7 +87,7 @@ bool print_packed(const Tuple& tuple, FILE* to) {
 Result<void> read_tuples(FILE* from, const Take& take) {
   int first = std::getc(from);
   while (first == ' ' || first == '\n' || first == '\r' || first == '\t') first = std::getc(from);
-  if (first == EOF) return {};
+  if (first == EOF) return read_to_its_end(from);
   std::ungetc(first, from);
   if (first == '[') return read_lines(from, parse_json, take);
   if (first == '(') return read_lines(from, parse_tuple, take);

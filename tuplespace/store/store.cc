@@ -35,6 +35,10 @@ std::optional<Error> too_large(TupleView tuple, uint64_t length) {
   return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
 }
 Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came in time; inp and rdp look without waiting"); }
+Error no_room_in_time() { return make_error(std::errc::timed_out, "no room came in time; take tuples from the space"); }
+Error not_its_own() {
+  return make_error(std::errc::identifier_removed, "a watch is its thread's, and has ended with it; begin another");
+}
 Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped; wait again"); }
 Error damaged(const Root& root) {
   return Error{std::error_code(EUCLEAN, std::generic_category()),
@@ -203,7 +207,7 @@ Result<void> Store::out(TupleView tuple, const Wait* wait) {
       if (*put) return {};
       if (!wait || !root_->blocks_when_full) return full();
       std::optional<Error> why;
-      if (over(*wait, why)) return *why;
+      if (over(*wait, why)) return why->code == std::errc::timed_out ? no_room_in_time() : *why;
       sleep_on(root_->room, room, wait->deadline, kRoomTick);
     }
   });
@@ -308,6 +312,7 @@ Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::spa
 }
 
 Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
+  if (any_of.empty()) return 0;
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
@@ -453,12 +458,13 @@ Result<Watching> Store::watch(std::span<const TemplateView> any_of) {
     if (auto no = closed()) return *no;
     WatchRef begun = begin_watch(desk, *root_, any_of);
     if (!begun.ref) return make_error(std::errc::no_space_on_device, "no room for a watch; a space has 16 at most");
-    return Watching{begun};
+    return Watching{begun, desk.owner()};
   });
 }
 
 Result<bool> Store::next(Watching& watching, const Wait* wait, const std::function<void(TupleView)>& show) {
   return work<bool>([&](Desk& desk) -> Result<bool> {
+    if (watching.owner != desk.owner()) return not_its_own();
     for (;;) {
       uint32_t bell = 0;
       if (watching.seen == watching.come)
@@ -483,7 +489,7 @@ Result<bool> Store::next(Watching& watching, const Wait* wait, const std::functi
 std::optional<Error> Store::look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const {
   Locked locked(desk, *root_, kStripes);
   Watch* watch = find_watch(desk, *root_, watching.watch);
-  if (!watch) return make_error(std::errc::identifier_removed, "the watch has ended with the thread that made it; begin another");
+  if (!watch) return not_its_own();
   watching.come = watch->come;
   watching.missed = watch->missed;
   if (watching.seen != watching.come) return std::nullopt;
@@ -494,7 +500,7 @@ std::optional<Error> Store::look_at_watch(Desk& desk, Watching& watching, uint32
 
 void Store::end_watch(const Watching& watching) {
   (void)work<void>([&](Desk& desk) -> Result<void> {
-    store::end_watch(desk, *root_, watching.watch);
+    if (watching.owner == desk.owner()) store::end_watch(desk, *root_, watching.watch);
     return {};
   });
 }

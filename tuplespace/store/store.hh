@@ -15,6 +15,7 @@ namespace godwit::store {
 /// A watch, and how far its thread has got.
 struct Watching {
   WatchRef watch;
+  uint32_t owner = 0;  // whose it is
   uint64_t seen = 0, come = 0, missed = 0;
 };
 

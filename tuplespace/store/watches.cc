@@ -143,10 +143,15 @@ void end_watch(Desk& desk, Root& root, WatchRef watch) {
 void end_watches_of(Desk& desk, uint32_t owner) {
   for (uint32_t number = 0; number < shared::kSpaces && desk.header().spaces[number]; ++number) {
     Root& root = root_of(desk, number);
-    while (root.watches) {
-      auto watch = any_watch_of(desk, root, owner);
-      if (!watch) break;
-      end_watch(desk, root, *watch);
+    try {
+      while (root.watches) {
+        auto watch = any_watch_of(desk, root, owner);
+        if (!watch) break;
+        end_watch(desk, root, *watch);
+      }
+    } catch (const Damaged&) {  // it keeps what it has; the other spaces are whole
+      empty_hands(desk);
+      close_damaged(root);
     }
   }
 }

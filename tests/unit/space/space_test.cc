@@ -133,6 +133,10 @@ TEST_F(SpaceTest, ErrorsAreFailuresThatSayWhatToDo) {
   EXPECT_EQ(code_of([] { Space::create("net"); }), std::errc::invalid_argument);
   EXPECT_EQ(code_of([&] { space_.out("\xff"); }), std::errc::illegal_byte_sequence);
   EXPECT_EQ(code_of([&] { space_.out(Tuple{1, Tuple{"\xff"}}); }), std::errc::illegal_byte_sequence);
+  Tuple deep{1};
+  for (size_t i = 2; i < kMaxTupleNesting; ++i) deep = Tuple(std::vector<Field>{Field(deep)});
+  space_.out("deep", deep);
+  EXPECT_EQ(code_of([&] { space_.out("deep", Tuple(std::vector<Field>{Field(deep)})); }), std::errc::message_size);
   Space net("net");
   EXPECT_EQ(code_of([&] { net.out("stream"); }), std::errc::operation_not_permitted);
   EXPECT_EQ(code_of([&] { (void)net.inp("stream"); }), std::errc::operation_not_permitted);
@@ -172,6 +176,32 @@ TEST_F(SpaceTest, RequestsAreServedInTheirOrder) {
   space_.out("job", 2);
   EXPECT_EQ(second.get(1min), std::tuple(2));
   EXPECT_THROW(second.get(), Failure);
+}
+
+TEST_F(SpaceTest, AllWhoLookSeeWhatComesAndOneTakesIt) {
+  auto first = space_.rd_async("x", formal<int>), second = space_.rd_async("x", formal<int>);
+  auto taker = space_.in_async("x", formal<int>);
+  space_.out("x", 1);
+  EXPECT_EQ(taker.get(), std::tuple(1));
+  space_.out("x", 2);
+  EXPECT_LE(std::get<0>(first.get()), 2);
+  EXPECT_LE(std::get<0>(second.get()), 2);
+}
+
+TEST_F(SpaceTest, AForkedChildLeavesItsParentsWaitsAsTheyAre) {
+  auto pending = space_.in_async("later", formal<int>);
+  Subscription coming = space_.subscribe("later", formal<int>);
+  pid_t child = fork();
+  if (child == 0) {
+    { Subscription gone = std::move(coming); }
+    { auto withdrawn = std::move(pending); }
+    { Space moved = std::move(space_); }
+    _exit(0);
+  }
+  EXPECT_EQ(wait_for(child), 0);
+  space_.out("later", 1);
+  EXPECT_EQ(pending.get(), std::tuple(1));
+  EXPECT_EQ(to_text(coming.next()), "(\"later\", 1)");
 }
 
 TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
