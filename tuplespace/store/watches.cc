@@ -26,8 +26,10 @@ void for_each_watch(Desk& desk, const Root& root, F f) {
 }
 
 bool is_full(const Watch& watch, uint64_t memory) {
-  uint64_t kept = watch.come - watch.seen;
-  return kept >= kWatched || (kept && watch.come_bytes - watch.seen_bytes + memory > kWatchedBytes);
+  // Its thread goes on meanwhile: then less is kept than we think.
+  uint64_t kept = watch.come - __atomic_load_n(&watch.seen, __ATOMIC_ACQUIRE);
+  uint64_t bytes = watch.come_bytes - __atomic_load_n(&watch.seen_bytes, __ATOMIC_ACQUIRE);
+  return kept >= kWatched || (kept && bytes + memory > kWatchedBytes);
 }
 
 void unlink_watch(Desk& desk, Root& root, Ref watch) {
