@@ -69,6 +69,10 @@ bool match(TemplateView wanted, TupleView tuple) {
   return true;
 }
 
+bool match_any(std::span<const TemplateView> wanted, TupleView tuple) {
+  return std::any_of(wanted.begin(), wanted.end(), [&](TemplateView one) { return match(one, tuple); });
+}
+
 bool match(const Template& wanted, TupleView tuple) {
   return std::equal(wanted.patterns().begin(), wanted.patterns().end(), tuple.begin(), tuple.end(),
                     [](const Pattern& pattern, const FieldView& field) { return match(pattern, field); });

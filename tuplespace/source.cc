@@ -1,14 +1,6 @@
 #include "tuplespace/source.hh"
 
-#include <algorithm>
 namespace godwit {
-namespace {
-
-bool match_any(std::span<const TemplateView> wanted, TupleView tuple) {
-  return std::any_of(wanted.begin(), wanted.end(), [&](TemplateView one) { return match(one, tuple); });
-}
-
-}  // namespace
 
 std::optional<Tuple> rdp(TupleSource& source, std::span<const TemplateView> wanted) {
   std::optional<Tuple> found;

@@ -123,18 +123,20 @@ class Redis {
 
 // ---- The benches
 
+double out_in_ns(Space& space, const char* key, const Bytes& payload, int number) {
+  return ns_each(number, [&](int i) {
+    space.out(key, i, payload);
+    space.in(key, formal<int>, formal<Bytes>);
+  });
+}
+
 void out_in_64() {
   Space space = space_named("bench");
   Bytes payload{std::string(64, 'x')};
   Redis redis;
   std::string push = "*3\r\n$5\r\nLPUSH\r\n$1\r\nk\r\n$64\r\n" + payload.data + "\r\n", pop = "*2\r\n$4\r\nRPOP\r\n$1\r\nk\r\n";
   print(in_turn(51,
-                [&] {
-                  return ns_each(20000, [&](int i) {
-                    space.out("k", i, payload);
-                    space.in("k", formal<int>, formal<Bytes>);
-                  });
-                },
+                [&] { return out_in_ns(space, "k", payload, 20000); },
                 [&] {
                   return ns_each(300, [&](int) {
                     redis.ask(push);
@@ -150,12 +152,7 @@ void out_in_64k() {
   Bytes payload{std::string(kSize, 'x')};
   std::string middle(kSize, 0), end(kSize, 0);
   print(in_turn(51,
-                [&] {
-                  return ns_each(1000, [&](int i) {
-                    space.out("k", i, payload);
-                    space.in("k", formal<int>, formal<Bytes>);
-                  });
-                },
+                [&] { return out_in_ns(space, "k", payload, 1000); },
                 [&] {
                   return ns_each(1000, [&](int) {
                     std::memcpy(middle.data(), payload.data.data(), kSize);
@@ -279,10 +276,7 @@ uint64_t bytes_of(const char* name) {
 
 double in_out(Space& space, const char* key) {
   static const Bytes payload{std::string(64, 'x')};
-  return ns_each(20000, [&](int i) {
-    space.out(key, i, payload);
-    space.in(key, formal<int>, formal<Bytes>);
-  });
+  return out_in_ns(space, key, payload, 20000);
 }
 
 void many_same() {

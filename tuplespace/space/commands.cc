@@ -177,6 +177,13 @@ Result<Request> parse_with_templates(const Args& args, std::span<const OptionSpe
 
 Error tuple_needed() { return misuse("a TUPLE is needed"); }
 
+// One at least.
+Result<Request> parse_wanted(const Args& args, std::span<const OptionSpec> more = {}) {
+  auto request = parse_with_templates(args, more);
+  if (request && request->wanted.empty()) return tuple_needed();
+  return request;
+}
+
 Result<std::shared_ptr<Host>> host() {
   auto home = Home::open();
   if (!home) return home.error();
@@ -189,8 +196,8 @@ Result<std::shared_ptr<Backend>> open(const std::string& space) {
   return open_backend(*home, space);
 }
 
-// For in and out.
-Result<std::shared_ptr<Backend>> open_to_change(const Request& request) {
+// As a mediator, if that was asked for.
+Result<std::shared_ptr<Backend>> open_for(const Request& request) {
   if (!request.mediates) return open(request.space);
   auto here = host();
   if (!here) return here.error();
@@ -223,7 +230,7 @@ int out(const Args& args) {
     if (!tuple) return usage_error("out", "'" + word + "' is no tuple: " + tuple.error().what);
     tuples.push_back(std::move(*tuple));
   }
-  auto space = open_to_change(*request);
+  auto space = open_for(*request);
   if (!space) return fail("out", space.error());
   for (const Tuple& tuple : tuples)
     if (auto done = (*space)->out(views_of(tuple), request->wait); !done) return fail("out", done.error());
@@ -234,10 +241,9 @@ using Get = Result<bool> (Backend::*)(Backend::AnyOf, const Wait*, const Backend
 
 int get(const char* command, const Args& args, Get operation, bool waits) {
   bool takes = operation == &Backend::in;
-  auto request = takes ? parse_with_templates(args, kMediate) : parse_with_templates(args);
+  auto request = takes ? parse_wanted(args, kMediate) : parse_wanted(args);
   if (!request) return usage_error(command, request.error().what);
-  if (request->wanted.empty()) return usage_error(command, tuple_needed().what);
-  auto space = open_to_change(*request);
+  auto space = open_for(*request);
   if (!space) return fail(command, space.error());
   bool printed = true;
   auto got = (**space.*operation)(TemplateViews(request->wanted), waits ? &request->wait : nullptr, [&](TupleView fields) {
@@ -262,9 +268,8 @@ int print_number(const char* command, const Result<uint64_t>& number) {
 }
 
 int count(const Args& args) {
-  auto request = parse_with_templates(args);
+  auto request = parse_wanted(args);
   if (!request) return usage_error("count", request.error().what);
-  if (request->wanted.empty()) return usage_error("count", tuple_needed().what);
   auto space = open(request->space);
   if (!space) return fail("count", space.error());
   auto number = (*space)->count(TemplateViews(request->wanted));
@@ -274,9 +279,8 @@ int count(const Args& args) {
 
 int collect(const Args& args) {
   static constexpr std::array<OptionSpec, 2> kMore = {{{"--to", Takes::kValue}, {"--copy"}}};
-  auto request = parse_with_templates(args, kMore);
+  auto request = parse_wanted(args, kMore);
   if (!request) return usage_error("collect", request.error().what);
-  if (request->wanted.empty()) return usage_error("collect", tuple_needed().what);
   if (request->to.empty()) return usage_error("collect", "--to S says where they go");
   auto from = open(request->space), to = open(request->to);
   if (!from) return fail("collect", from.error());
@@ -286,9 +290,8 @@ int collect(const Args& args) {
 
 int watch(const Args& args) {
   static constexpr std::array<OptionSpec, 1> kMore = {{{"--count", Takes::kValue}}};
-  auto request = parse_with_templates(args, kMore);
+  auto request = parse_wanted(args, kMore);
   if (!request) return usage_error("watch", request.error().what);
-  if (request->wanted.empty()) return usage_error("watch", tuple_needed().what);
   auto space = open(request->space);
   auto watcher = space ? (*space)->watch(TemplateViews(request->wanted)) : space.error();
   if (!watcher) return fail("watch", watcher.error());

@@ -36,13 +36,14 @@ class NetWatcher final : public Watcher {
     std::optional<std::stop_callback<std::function<void()>>> nudge;
     if (wait) nudge.emplace(wait->stop, [this] { shared::wake_watchers(segment_); });
     for (;;) {
-      uint32_t mark = source_.subscribe(TemplateViews(wanted_));
-      if (fresh_.empty()) look();
       if (!fresh_.empty()) {
         show(views_of(fresh_.front()));
         fresh_.pop_front();
         return true;
       }
+      uint32_t mark = source_.subscribe(TemplateViews(wanted_));
+      look();
+      if (!fresh_.empty()) continue;
       if (!wait) return false;
       if (wait->stop.stop_requested()) return stopped();
       if (std::chrono::steady_clock::now() >= wait->deadline) return make_error(std::errc::timed_out, "nothing came in time");
@@ -69,13 +70,9 @@ class NetWatcher final : public Watcher {
       fields[4].text.remove_prefix(static_cast<size_t>(from - fields[3].integer));
       fields[3] = FieldView::of(from);
     }
-    TemplateViews views(wanted_);
-    AnyOf any_of(views);
-    if (std::any_of(any_of.begin(), any_of.end(), [&](TemplateView one) { return match(one, fields); }))
-      fresh_.push_back(to_tuple(fields));
+    if (match_any(TemplateViews(wanted_), fields)) fresh_.push_back(to_tuple(fields));
   }
 
-  using AnyOf = Backend::AnyOf;
   StreamSource source_;
   shared::Segment segment_;
   std::vector<Template> wanted_;
@@ -118,8 +115,7 @@ class NetBackend final : public Backend {
     if (!desk) return desk.error();
     std::vector<Tuple> tuples;
     StreamSource((*desk)->self).for_each(any_of, [&](TupleView tuple) {
-      bool matches = any_of.empty() || std::any_of(any_of.begin(), any_of.end(), [&](TemplateView one) { return match(one, tuple); });
-      if (matches) tuples.push_back(to_tuple(tuple));
+      if (any_of.empty() || match_any(any_of, tuple)) tuples.push_back(to_tuple(tuple));
       return true;
     });
     return tuples;
@@ -170,7 +166,7 @@ class NetBackend final : public Backend {
         return make_error(std::errc::timed_out, "no such tuple came in time; godwit rdp looks without waiting");
       auto time = std::chrono::ceil<milliseconds>(std::min<std::chrono::nanoseconds>(wait.deadline - now, longest));
       if (*others == 0) {
-        wait_here(source, any_of, std::min(wait.deadline, now + longest), wait.stop);
+        if (auto found = wait_here(source, any_of, std::min(wait.deadline, now + longest), wait.stop)) return found;
         continue;
       }
       auto found = ask_for_tuple("space.rd", any_of, false, time);
@@ -179,9 +175,12 @@ class NetBackend final : public Backend {
   }
 
   // A stop rings the watchers: so it is seen before the sleep, or ends it.
-  static void wait_here(StreamSource& source, AnyOf any_of, Deadline deadline, const std::stop_token& stop) {
+  static std::optional<Tuple> wait_here(StreamSource& source, AnyOf any_of, Deadline deadline, const std::stop_token& stop) {
     uint32_t mark = source.subscribe(any_of);
-    if (!stop.stop_requested() && godwit::count(source, any_of) == 0) source.wait(mark, deadline);
+    if (stop.stop_requested()) return std::nullopt;
+    auto found = godwit::rdp(source, any_of);
+    if (!found) source.wait(mark, deadline);
+    return found;
   }
 
   Answer ask(std::string_view method, AnyOf any_of, bool others, milliseconds time) {

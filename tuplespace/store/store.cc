@@ -321,8 +321,10 @@ Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
 }
 
 Result<void> Store::out_all(std::span<const Tuple> tuples) {
-  for (const Tuple& tuple : tuples)
-    if (auto no = too_large(views_of(tuple), encoded_size(views_of(tuple)))) return *no;
+  for (const Tuple& tuple : tuples) {
+    auto fields = views_of(tuple);
+    if (auto no = too_large(fields, encoded_size(fields))) return *no;
+  }
   return work<void>([&](Desk& desk) -> Result<void> {
     if (!is_settled(desk)) return full();
     begin_chain(desk, true);

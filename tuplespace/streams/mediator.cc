@@ -28,7 +28,6 @@ namespace {
 constexpr uint32_t kEnded = shared::kClosed | shared::kGone;
 constexpr uint32_t kServer = 1;       // the side that a mediator has
 constexpr uint32_t kFromClient = 0;   // the ring that it reads
-constexpr std::string_view kDirections[2] = {"c>s", "s>c"};
 
 // A mediator's number in the place of a pod's: a bridge's, which routes lead to the host in its low 24 bits, and a count.
 constexpr uint32_t kHostBits = 24;
@@ -38,10 +37,6 @@ uint64_t mediator_pod(const shared::Segment& segment) {
   return own_bridge(segment) | (header.next_listener.fetch_add(1) & kCount) << kHostBits;
 }
 bool is_mediator(uint64_t pod) { return (pod & kBridgePod) && (pod >> kHostBits & kCount); }
-
-bool match_any(std::span<const TemplateView> wanted, TupleView tuple) {
-  return std::any_of(wanted.begin(), wanted.end(), [&](TemplateView one) { return match(one, tuple); });
-}
 
 bool is_late(Deadline deadline) { return std::chrono::steady_clock::now() >= deadline; }
 

@@ -21,7 +21,6 @@ using shared::SocketState;
 
 namespace {
 
-constexpr std::string_view kDirections[2] = {"c>s", "s>c"};
 constexpr size_t kArity = 5;  // of both kinds
 
 bool ended(const shared::End& end) { return end.flags.load() & (kClosed | kGone); }

@@ -7,12 +7,16 @@
 #pragma once
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tuplespace/shared/socket.hh"
 #include "tuplespace/source.hh"
 
 namespace godwit {
+
+/// DIRECTION of a stream tuple, by ring.
+inline constexpr std::string_view kDirections[2] = {"c>s", "s>c"};
 
 class StreamSource final : public TupleSource {
  public:

@@ -9,6 +9,8 @@
 namespace godwit {
 
 bool match(TemplateView wanted, TupleView tuple);
+/// Whether any of them does.
+bool match_any(std::span<const TemplateView> wanted, TupleView tuple);
 bool match(const Template& wanted, TupleView tuple);
 bool match(const Template& wanted, const Tuple& tuple);
 bool match(const Pattern& wanted, const FieldView& field);
