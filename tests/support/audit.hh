@@ -7,6 +7,7 @@
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/reap.hh"
+#include "tuplespace/store/requests.hh"
 #include "tuplespace/store/spaces_table.hh"
 
 namespace godwit::testing {
@@ -18,6 +19,7 @@ inline void expect_all_memory_back(store::Desk& desk) {
     EXPECT_FALSE(space.damaged) << space.name;
     EXPECT_TRUE(store::drop_space(desk, space.name).has_value());
   }
+  EXPECT_TRUE(store::end_requests(desk, *desk.bench));
   store::flush_all(desk, *desk.bench);
   std::map<RunKind, int> runs;
   struct Head {

@@ -14,6 +14,9 @@
 namespace godwit {
 
 class Home;
+namespace store {
+class Store;
+}
 
 /// Shows the tuples that come. Used by the thread that made it.
 class Watcher {
@@ -54,6 +57,8 @@ class Backend {
   virtual Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) = 0;
   /// Watches from now on.
   virtual Result<std::unique_ptr<Watcher>> watch(AnyOf any_of) = 0;
+  /// Where its tuples are, if that is a store.
+  virtual store::Store* store() { return nullptr; }
   /// Hosts that did not answer in the last rd, rdp or count; their tuples were left out.
   virtual std::vector<std::string> silent() const { return {}; }
 };

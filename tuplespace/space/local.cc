@@ -34,11 +34,12 @@ class LocalBackend final : public Backend {
   }
   Result<std::vector<Tuple>> all(AnyOf any_of) override { return store_.all(any_of); }
   Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) override {
-    auto* other = dynamic_cast<LocalBackend*>(&to);
-    if (!other || other->host_ != host_)
+    store::Store* other = to.store();
+    if (!other || other->segment().base() != store_.segment().base())
       return make_error(std::errc::operation_not_supported, "tuples are collected into another space of the same host");
-    return copies ? store_.copy_collect(other->store_, any_of) : store_.collect(other->store_, any_of);
+    return copies ? store_.copy_collect(*other, any_of) : store_.collect(*other, any_of);
   }
+  store::Store* store() override { return &store_; }
 
  private:
   std::shared_ptr<Host> host_;

@@ -1,6 +1,6 @@
 #include "tuplespace/space/requests.hh"
 
-#include "tuplespace/match.hh"
+#include <unistd.h>
 
 namespace godwit {
 
@@ -33,8 +33,6 @@ bool Request::is_open() const {
   return state_ == State::kOpen;
 }
 
-bool Request::is_ready() const { return !is_open(); }
-
 std::optional<Tuple> Request::get(const Wait& wait) {
   std::unique_lock guard(lock_);
   auto ready = [this] { return state_ != State::kOpen; };
@@ -47,74 +45,21 @@ std::optional<Tuple> Request::get(const Wait& wait) {
   return std::move(tuple_);
 }
 
-// A child of fork has none of its parent's threads, and their locks may be held for ever: it leaves all that as it is.
-std::shared_ptr<Requests> Requests::make(std::shared_ptr<Backend> backend) {
-  return {new Requests(std::move(backend)), [](Requests* requests) {
-            if (getpid() == requests->pid_) delete requests;
-          }};
+Requests::Requests(std::shared_ptr<Backend> backend)
+    : pid_(getpid()), server_(backend->store() ? store_server(backend) : waiting_server(backend)) {}
+
+Requests::~Requests() {
+  if (getpid() != pid_) (void)server_.release();
 }
 
 std::shared_ptr<Request> Requests::begin(Template wanted, bool takes) {
   auto request = std::make_shared<Request>(std::move(wanted), takes);
-  line_of(takes).add(request);
+  server_->add(request);
   return request;
 }
 
 void Requests::withdraw(Request& request) {
-  if (getpid() != pid_) return;
-  if (!request.withdraw()) return;
-  line_of(request.takes).look_again();
-}
-
-Requests::Line::~Line() {
-  thread_.request_stop();
-  look_again();
-}
-
-void Requests::Line::add(std::shared_ptr<Request> request) {
-  std::lock_guard guard(lock_);
-  open_.push_back(std::move(request));
-  changed_.request_stop();
-  added_.notify_one();
-  if (!thread_.joinable()) thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
-}
-
-void Requests::Line::look_again() {
-  std::lock_guard guard(lock_);
-  changed_.request_stop();
-}
-
-void Requests::Line::run(const std::stop_token& stop) {
-  for (;;) {
-    Open open;
-    std::stop_token changed;
-    {
-      std::unique_lock guard(lock_);
-      std::erase_if(open_, [](const auto& request) { return !request->is_open(); });
-      if (!added_.wait(guard, stop, [this] { return !open_.empty(); }) || stop.stop_requested()) return;
-      open.assign(open_.begin(), open_.end());
-      changed_ = std::stop_source();
-      changed = changed_.get_token();
-    }
-    serve(open, changed);
-  }
-}
-
-// One tuple for the oldest request that it matches (of rds, for all that it matches), or an error for all.
-void Requests::Line::serve(const Open& open, std::stop_token changed) {
-  std::vector<Template> wanted;
-  for (const auto& request : open) wanted.push_back(request->wanted);
-  auto receive = [&](TupleView tuple) {
-    bool given = false;
-    for (const auto& request : open)
-      if ((!given || !takes_) && match(request->wanted, tuple)) given |= request->give(to_tuple(tuple));
-    return given;
-  };
-  TemplateViews views(wanted);
-  Wait wait(std::move(changed));
-  auto done = takes_ ? backend_->in(views, &wait, receive) : backend_->rd(views, &wait, receive);
-  if (done || done.error().code == std::errc::operation_canceled) return;
-  for (const auto& request : open) request->fail(done.error());
+  if (getpid() == pid_ && request.withdraw()) server_->withdrawn(request);
 }
 
 }  // namespace godwit

@@ -1,13 +1,9 @@
-// Asynchronous requests of a space: two threads, one for all ins and one for all rds, wait for any of them at once.
+// Asynchronous requests of a space, which a thread of the library looks after.
 #pragma once
-#include <unistd.h>
-
 #include <condition_variable>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 
 #include "tuplespace/space/backend.hh"
 
@@ -26,7 +22,7 @@ class Request {
   /// False: it was served before.
   bool withdraw();
   bool is_open() const;
-  bool is_ready() const;
+  bool is_ready() const { return !is_open(); }
   /// The tuple, or nullopt when the wait is over. Throws the request's failure.
   std::optional<Tuple> get(const Wait& wait);
 
@@ -39,40 +35,32 @@ class Request {
   Error error_;
 };
 
+/// Serves requests. Its thread begins with the first and ends with this. Any thread.
+class Server {
+ public:
+  virtual ~Server() = default;
+  virtual void add(std::shared_ptr<Request> request) = 0;
+  /// One that was added is no longer open. When this returns, it takes nothing.
+  virtual void withdrawn(Request& request) = 0;
+};
+/// Of a store: every request has its own place in line.
+std::unique_ptr<Server> store_server(std::shared_ptr<Backend> backend);
+/// Of any other backend: one thread for all ins and one for all rds, each of which waits for any of them at once.
+std::unique_ptr<Server> waiting_server(std::shared_ptr<Backend> backend);
+
+/// The requests of a space, made by one process: a child of fork has none of its parent's threads, whose locks may be held for
+/// ever, and leaves all that as it is.
 class Requests {
  public:
-  static std::shared_ptr<Requests> make(std::shared_ptr<Backend> backend);
+  explicit Requests(std::shared_ptr<Backend> backend);
+  ~Requests();
 
   std::shared_ptr<Request> begin(Template wanted, bool takes);
   void withdraw(Request& request);
 
  private:
-  // Those of one verb, oldest first, and the thread that waits for them.
-  class Line {
-   public:
-    Line(std::shared_ptr<Backend> backend, bool takes) : backend_(std::move(backend)), takes_(takes) {}
-    ~Line();
-    void add(std::shared_ptr<Request> request);
-    void look_again();
-
-   private:
-    using Open = std::vector<std::shared_ptr<Request>>;
-    void run(const std::stop_token& stop);
-    void serve(const Open& open, std::stop_token changed);
-
-    std::shared_ptr<Backend> backend_;
-    const bool takes_;
-    std::mutex lock_;
-    std::condition_variable_any added_;
-    std::list<std::shared_ptr<Request>> open_;  // under lock_
-    std::stop_source changed_;                  // under lock_: ends a wait whose list of requests is old
-    std::jthread thread_;                       // from the first request on
-  };
-  explicit Requests(std::shared_ptr<Backend> backend) : lines_{Line(backend, true), Line(backend, false)} {}
-  Line& line_of(bool takes) { return lines_[takes ? 0 : 1]; }
-
-  const int pid_ = getpid();
-  Line lines_[2];
+  const int pid_;
+  std::unique_ptr<Server> server_;
 };
 
 }  // namespace godwit

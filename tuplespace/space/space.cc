@@ -60,7 +60,7 @@ Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view
 const Wait Space::kWithoutEnd;
 
 Space::Space(std::shared_ptr<Backend> backend)
-    : backend_(std::move(backend)), requests_(Requests::make(backend_)) {}
+    : backend_(std::move(backend)), requests_(std::make_shared<Requests>(backend_)) {}
 Space::Space(std::string_view name, const std::string& home) : Space(value_of(open_backend(home_at(home), name))) {}
 
 Space Space::create(std::string_view name, const SpaceOptions& options, const std::string& home) {

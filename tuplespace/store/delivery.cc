@@ -9,9 +9,9 @@
 
 namespace godwit::store {
 
-void take_out(Desk& desk, Stripe& stripe, Ref tuple) {
+void take_out(Desk& desk, Stripe& stripe, Ref tuple, Waiter& waiter) {
   unlink(desk, stripe, tuple);
-  desk.set(&desk.bench->held, tuple);
+  desk.set(&waiter.held, tuple);
   desk.commit();
 }
 
@@ -26,16 +26,16 @@ void discard(Desk& desk, Ref tuple) {
   give(desk, kFirstHand);
 }
 
-void deliver(Desk& desk) {
-  Ref tuple = desk.bench->held;
+void deliver(Desk& desk, Waiter& waiter) {
+  Ref tuple = waiter.held;
   Stored& stored = stored_at(desk, tuple);
   Root& root = root_of(desk, stored.place.space);
   if (__atomic_load_n(&stored.pins, __ATOMIC_ACQUIRE)) {
     Locked locked(desk, root, stored.place.stripe);
-    desk.set(&desk.bench->held, Ref{0});
+    desk.set(&waiter.held, Ref{0});
     discard(desk, tuple);
   } else {
-    desk.set(&desk.bench->held, Ref{0});
+    desk.set(&waiter.held, Ref{0});
     discard(desk, tuple);
   }
   made_room(root);
@@ -43,14 +43,14 @@ void deliver(Desk& desk) {
 
 namespace {
 
-bool put_back_held(Desk& desk, Bench& bench) {
-  Stored& stored = stored_at(desk, bench.held);
+bool put_back_held(Desk& desk, Waiter& waiter) {
+  Stored& stored = stored_at(desk, waiter.held);
   bool done;
   {
     Root& root = root_of(desk, stored.place.space);
     Locked locked(desk, root, stored.place.stripe);
-    done = put_into(desk, root, locked.stripe(), bench.held, fields_of(desk, stored).view(), false, stored.age < root.born,
-                    [&] { desk.set(&bench.held, Ref{0}); });
+    done = put_into(desk, root, locked.stripe(), waiter.held, fields_of(desk, stored).view(), false, stored.age < root.born,
+                    [&] { desk.set(&waiter.held, Ref{0}); });
   }
   wake_answered(desk);
   return done;
@@ -77,10 +77,10 @@ bool put_chained(Desk& desk, Bench& bench) {
   return done;
 }
 
-void pin(Desk& desk, Ref tuple) {
+void pin(Desk& desk, Ref tuple, Waiter& waiter) {
   Stored& stored = stored_at(desk, tuple);
   desk.set(&stored.pins, (stored.pins | kShared) + 1);
-  desk.set(&desk.bench->pinned, tuple);
+  desk.set(&waiter.pinned, tuple);
   desk.commit();
 }
 
@@ -127,7 +127,7 @@ bool settle(Desk& desk, Ref& what, F f) {
   Root* root = nullptr;
   try {
     root = &root_of(desk, stored_at(desk, what).place.space);
-    return f(desk);
+    return f();
   } catch (const Damaged& damage) {
     if (damage.of) root = damage.of;
     if (root) close_damaged(*root);
@@ -141,10 +141,14 @@ bool settle(Desk& desk, Ref& what, F f) {
 
 }  // namespace
 
+bool settle(Desk& desk, Waiter& waiter) noexcept {
+  auto read_no_more = [&] { take_pin_off(desk, waiter.pinned, [&] { desk.set(&waiter.pinned, Ref{0}); }); };
+  return settle(desk, waiter.pinned, [&] { return read_no_more(), true; }) &&
+         settle(desk, waiter.held, [&] { return put_back_held(desk, waiter); });
+}
+
 bool settle(Desk& desk, Bench& bench) noexcept {
-  return settle(desk, bench.pinned, [&](Desk& desk) { return take_pin_off(desk, bench.pinned, [&] { desk.set(&bench.pinned, Ref{0}); }), true; }) &&
-         settle(desk, bench.held, [&](Desk& desk) { return put_back_held(desk, bench); }) &&
-         settle(desk, bench.chain, [&](Desk& desk) { return end_chain(desk, bench); });
+  return settle(desk, bench.waiter) && settle(desk, bench.chain, [&] { return end_chain(desk, bench); });
 }
 
 }  // namespace godwit::store

@@ -7,11 +7,12 @@
 
 namespace godwit::store {
 
-/// Takes the tuple out of its stripe (locked) into Bench::held.
-void take_out(Desk& desk, Stripe& stripe, Ref tuple);
-/// What the bench holds has been copied: it is no longer the space's.
-void deliver(Desk& desk);
-void pin(Desk& desk, Ref tuple);
+/// Takes the tuple out of its stripe (locked) into Waiter::held.
+void take_out(Desk& desk, Stripe& stripe, Ref tuple, Waiter& waiter);
+/// What the waiter holds has been copied: it is no longer the space's.
+void deliver(Desk& desk, Waiter& waiter);
+/// Lets the waiter read it.
+void pin(Desk& desk, Ref tuple, Waiter& waiter);
 /// Takes one pin off a tuple, wherever it is by now, and with the last its memory if it was taken. forget: says in the same
 /// transaction that whoever had the pin has it no more.
 void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget);
@@ -20,8 +21,10 @@ void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget);
 /// back by its age. Locks the spaces if they are not locked. false: no memory for its shape.
 bool put_chained(Desk& desk, Bench& bench);
 
-/// Ends what a bench (ours; or a dead thread's) has in hand of spaces: reads no more, puts back what it holds by its age,
-/// and ends its chain. false: no memory now; what is left is for another time.
+/// Ends what a waiter (ours; or a dead thread's) has in hand: reads no more, and puts back what it holds by its age.
+/// false: no memory now; what is left is for another time.
+bool settle(Desk& desk, Waiter& waiter) noexcept;
+/// The same for a bench: also ends its chain.
 bool settle(Desk& desk, Bench& bench) noexcept;
 
 /// Takes the tuple (nobody's, linked nowhere) out of the segment, unless somebody reads it: then that one does so.

@@ -12,6 +12,7 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/requests.hh"
 #include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
@@ -42,11 +43,9 @@ void release_spaces(Thread& self, uint32_t owner) {
   }
   // It may have answered them and not come to wake them. Who was not answered sees that and sleeps again. Nothing is
   // written: who was woken already may have left, and given its bench back.
-  for (uint32_t i = 0; i < bench.wake_count && i < kWakes; ++i) {
-    if (member_of(bench.wakes[i]) != 0 || slot_index_of(bench.wakes[i]) >= segment.area_of(0)->slot_count.load()) continue;
-    const Slot& other = segment.slot_of(bench.wakes[i]);
-    if (Offset offset = __atomic_load_n(&other.bench, __ATOMIC_ACQUIRE)) wake_one(segment.at<Bench>(offset)->state);
-  }
+  for (uint32_t i = 0; i < bench.wake_count && i < kWakes; ++i)
+    if (Offset word = bench.wakes[i]; word && word < segment.header().size && word % sizeof(uint32_t) == 0)
+      wake_one(*segment.at<std::atomic<uint32_t>>(word));
 }
 
 }  // namespace
@@ -87,7 +86,8 @@ int Desk::join(const Segment& segment) {
   std::memset(static_cast<void*>(made), 0, sizeof *made);
   made->pid = static_cast<uint32_t>(getpid());
   made->spin_credit = 4;
-  made->owner = self.owner();
+  made->owner = made->waiter.owner = self.owner();
+  made->waiter.self = ref_of(&made->waiter);
   set(&slot().bench, run);
   set(&slot().intent, Offset{0});
   commit();
@@ -101,11 +101,13 @@ Desk::~Desk() {
   if (bench && !settle(*this, *bench)) return;
   if (bench) {
     try {
+      if (!end_requests(*this, *bench)) return;
       end_watches_of(*this, owner());
       flush_all(*this, *bench);
     } catch (const Damaged&) {
       empty_hands(*this);  // the caches' blocks are lost
     }
+    bench->waiter.self = 0;
     set(&slot().intent, slot().bench);
     set(&slot().bench, Offset{0});
     commit();
@@ -114,14 +116,18 @@ Desk::~Desk() {
   release_slot(self);
 }
 
-Bench* Desk::bench_of(uint32_t owner) const {
+Slot& Desk::slot_of(uint32_t owner) const {
   uint32_t index = slot_index_of(owner);
   if (member_of(owner) != 0 || index == 0 || index >= self.segment.area_of(0)->slot_count.load(std::memory_order_relaxed)) throw Damaged();
-  const Slot& other = self.segment.slot_of(owner);
+  return self.segment.slot_of(owner);
+}
+
+Bench* Desk::bench_of(uint32_t owner) const {
+  Slot& other = slot_of(owner);
   Offset offset = __atomic_load_n(&other.bench, __ATOMIC_ACQUIRE);
   return offset && is_of(owner, other.generation) ? self.segment.at<Bench>(offset) : nullptr;
 }
 
-bool Desk::is_dead(uint32_t owner) const { return self.segment.slot_of(owner).dead(); }
+bool Desk::is_dead(uint32_t owner) const { return slot_of(owner).dead(); }
 
 }  // namespace godwit::store

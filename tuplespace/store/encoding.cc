@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "tuplespace/codec.hh"
 #include "tuplespace/match.hh"
 #include "tuplespace/nested.hh"
 
@@ -147,37 +146,68 @@ bool Fields::read(std::string_view encoded, size_t limit) {
   return true;
 }
 
-std::string encode_wanted(std::span<const TemplateView> any_of) {
-  std::string bytes;
-  auto append = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
-  auto append_text = [&](std::string_view text) {
-    append(static_cast<uint32_t>(text.size()));
-    bytes += text;
-  };
-  append(static_cast<uint16_t>(any_of.size()));
-  for (TemplateView wanted : any_of) {
-    append(static_cast<uint16_t>(wanted.size()));
-    for (const PatternView& want : wanted) append(want.kind), append(want.type);
-    for (const PatternView& want : wanted) {
-      if (want.kind == PatternView::kActual) {
-        size_t at = bytes.size();
-        bytes.resize(at + value_size(want.actual));
-        put_value(bytes.data() + at, want.actual);
-      } else if (want.kind == PatternView::kConstraint) {
-        append_text(encode(Template{*want.constraint}));
-      }
-    }
-  }
-  return bytes;
-}
-
 namespace {
 
-// One template, field by field: f(want, constraint in msgpack). returns false if the bytes are damaged.
+enum class Form : uint8_t { kRange, kPrefix, kOneOf, kNested };
+
+// Appends to a string.
+class Writer {
+ public:
+  explicit Writer(std::string& bytes) : bytes_(bytes) {}
+
+  template <class T>
+  void add(T value) {
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  void value(const FieldView& field) {
+    size_t at = bytes_.size();
+    bytes_.resize(at + value_size(field));
+    put_value(bytes_.data() + at, field);
+  }
+  void wanted(TemplateView wanted) {
+    add(static_cast<uint16_t>(wanted.size()));
+    for (const PatternView& want : wanted) add(want.kind), add(want.type);
+    for (const PatternView& want : wanted) {
+      if (want.kind == PatternView::kActual) value(want.actual);
+      if (want.kind == PatternView::kConstraint) constraint(*want.constraint);
+    }
+  }
+
+  // Of the constraints.
+  void operator()(const Range& range) { add(Form::kRange), field(range.low), field(range.high); }
+  void operator()(const Prefix& prefix) { add(Form::kPrefix), field(prefix.start); }
+  void operator()(const OneOf& one_of) {
+    add(Form::kOneOf), add(static_cast<uint32_t>(one_of.values.size()));
+    for (const Field& one : one_of.values) field(one);
+  }
+  void operator()(const Template& nested) {
+    TemplateViews views(nested);
+    add(Form::kNested), wanted(std::span<const TemplateView>(views)[0]);
+  }
+  template <class T>
+  void operator()(const T&) {}  // no constraints
+
+ private:
+  void field(const Field& field) {
+    FieldView view = FieldView::of(field);
+    add(view.type), value(view);
+  }
+  void constraint(const Pattern& pattern) {
+    size_t at = bytes_.size();
+    add(uint32_t{0});
+    std::visit(*this, pattern.value());
+    uint32_t length = static_cast<uint32_t>(bytes_.size() - at - sizeof length);
+    std::memcpy(bytes_.data() + at, &length, sizeof length);
+  }
+
+  std::string& bytes_;
+};
+
+// One template, field by field: f(i, want, bytes of its constraint). returns its arity; nullopt: the bytes are damaged.
 template <class F>
-bool read_template(Reader& reader, F f) {
+std::optional<uint16_t> read_template(Reader& reader, F f) {
   uint16_t arity;
-  if (!reader.get(&arity) || reader.rest.size() < 2u * arity) return false;
+  if (!reader.get(&arity) || reader.rest.size() < 2u * arity) return std::nullopt;
   const char* kinds = reader.rest.data();
   reader.rest.remove_prefix(2u * arity);
   for (uint32_t i = 0; i < arity; ++i) {
@@ -185,35 +215,94 @@ bool read_template(Reader& reader, F f) {
     want.kind = static_cast<PatternView::Kind>(kinds[2 * i]);
     want.type = static_cast<uint8_t>(kinds[2 * i + 1]);
     std::string_view constraint;
-    if (want.kind == PatternView::kActual && !reader.value(want.type, &want.actual)) return false;
-    if (want.kind == PatternView::kConstraint && !reader.text(&constraint)) return false;
-    f(i, arity, want, constraint);
+    if (want.kind > PatternView::kConstraint) return std::nullopt;
+    if (want.kind == PatternView::kActual && !reader.value(want.type, &want.actual)) return std::nullopt;
+    if (want.kind == PatternView::kConstraint && !reader.text(&constraint)) return std::nullopt;
+    f(i, want, constraint);
   }
-  if (arity == 0) f(0, 0, PatternView{}, std::string_view());
-  return true;
+  return arity;
 }
 
-bool match_constraint(std::string_view packed, const FieldView& field) {
-  auto constraint = decode_template(packed);
-  return constraint && godwit::match(constraint->patterns()[0], field);
+std::optional<Field> read_field(Reader& reader) {
+  uint8_t type;
+  FieldView view;
+  if (!reader.get(&type) || !reader.value(type, &view)) return std::nullopt;
+  return to_field(view);
+}
+
+std::optional<Template> read_owned(Reader& reader, int depth);
+
+// A nested template is `depth` templates deep: damage does not lead down for ever.
+std::optional<Pattern> read_constraint(std::string_view bytes, int depth = 0) {
+  Reader reader{bytes};
+  uint8_t form;
+  if (!reader.get(&form)) return std::nullopt;
+  switch (static_cast<Form>(form)) {
+    case Form::kRange: {
+      auto low = read_field(reader), high = read_field(reader);
+      if (low && high) return Range{*low, *high};
+      break;
+    }
+    case Form::kPrefix:
+      if (auto start = read_field(reader)) return Prefix{*start};
+      break;
+    case Form::kOneOf: {
+      OneOf one_of;
+      uint32_t count;
+      if (!reader.get(&count)) break;
+      for (std::optional<Field> field; one_of.values.size() < count && (field = read_field(reader));) one_of.values.push_back(*field);
+      if (one_of.values.size() == count) return one_of;
+      break;
+    }
+    case Form::kNested:
+      if (auto nested = read_owned(reader, depth + 1)) return *nested;
+      break;
+  }
+  return std::nullopt;
+}
+
+std::optional<Template> read_owned(Reader& reader, int depth) {
+  Template all;
+  bool whole = depth <= static_cast<int>(kMaxTupleNesting) + 1;
+  auto add = [&](uint32_t, const PatternView& want, std::string_view bytes) {
+    if (!whole || want.kind != PatternView::kConstraint) {
+      all.add(to_template({&want, 1}).patterns()[0]);
+    } else if (auto constraint = read_constraint(bytes, depth)) {
+      all.add(*constraint);
+    } else {
+      whole = false;
+    }
+  };
+  if (!whole || !read_template(reader, add) || !whole) return std::nullopt;
+  return all;
 }
 
 }  // namespace
 
+std::string encode_wanted(std::span<const TemplateView> any_of) {
+  std::string bytes;
+  Writer writer(bytes);
+  writer.add(static_cast<uint32_t>(any_of.size()));
+  for (TemplateView wanted : any_of) writer.wanted(wanted);
+  return bytes;
+}
+
 std::optional<bool> match_encoded(std::string_view any_of, TupleView tuple) {
   Reader reader{any_of};
-  uint16_t count;
+  uint32_t count;
   if (!reader.get(&count)) return std::nullopt;
   for (uint32_t t = 0; t < count; ++t) {
-    bool matches = true;
-    bool whole = read_template(reader, [&](uint32_t i, uint32_t arity, const PatternView& want, std::string_view constraint) {
-      matches = matches && arity == tuple.size();
-      if (!matches || arity == 0) return;
-      if (want.kind == PatternView::kConstraint) matches = match_constraint(constraint, tuple[i]);
-      else matches = match(TemplateView(&want, 1), tuple.subspan(i, 1));
+    bool matches = true, whole = true;
+    auto arity = read_template(reader, [&](uint32_t i, const PatternView& want, std::string_view bytes) {
+      matches = matches && i < tuple.size();
+      if (!matches) return;
+      if (want.kind != PatternView::kConstraint) return void(matches = match(TemplateView(&want, 1), tuple.subspan(i, 1)));
+      auto constraint = read_constraint(bytes);
+      whole = whole && constraint;
+      matches = constraint && match(*constraint, tuple[i]);
     });
-    if (!whole) return std::nullopt;
-    if (matches) return true;
+    if (!arity || !whole) return std::nullopt;
+    if (matches && *arity == tuple.size()) return true;
   }
   return false;
 }
@@ -221,19 +310,12 @@ std::optional<bool> match_encoded(std::string_view any_of, TupleView tuple) {
 std::vector<Template> decode_wanted(std::string_view any_of) {
   std::vector<Template> all;
   Reader reader{any_of};
-  uint16_t count;
+  uint32_t count;
   if (!reader.get(&count)) return all;
   for (uint32_t t = 0; t < count; ++t) {
-    Template one;
-    bool whole = read_template(reader, [&](uint32_t, uint32_t arity, const PatternView& want, std::string_view constraint) {
-      if (arity == 0) return;
-      if (want.kind == PatternView::kActual) one.add(to_tuple({&want.actual, 1})[0]);
-      else if (want.kind == PatternView::kFormal) one.add(Formal{static_cast<Type>(want.type)});
-      else if (want.kind == PatternView::kAny) one.add(AnyFormal{});
-      else if (auto pattern = decode_template(constraint)) one.add(pattern->patterns()[0]);
-    });
-    if (!whole) return all;
-    all.push_back(std::move(one));
+    auto one = read_owned(reader, 0);
+    if (!one) break;
+    all.push_back(std::move(*one));
   }
   return all;
 }

@@ -3,8 +3,10 @@
 //   tuple     arity u16, a type byte a field, then the values:
 //             nil nothing; bool a byte; int and float 8 bytes; string and bytes a length u32 and that many bytes;
 //             tuple a length u32 and an encoded tuple
-//   template  arity u16, a kind and a type byte a field, then of each actual its value, of each constraint a length u32
-//             and a template of that one pattern in msgpack
+//   template  arity u16, a kind and a type byte a field, then of each actual its value, of each constraint a length u32, its
+//             form and what it is made of: fields of a type byte and a value each, of one-of a count u32 before them; of
+//             a nested template that
+//   wanted    count u32, and as many templates
 // In the machine's order of bytes: it never leaves the host. Field by field, and with no room in between, so that it is
 // written and read where it lies.
 #pragma once

@@ -96,7 +96,7 @@ struct Part {
 };
 
 struct Queue {
-  uint32_t first, last;  // owners (slot.hh) of the waiting threads
+  Ref first, last;  // waiters
 };
 
 struct alignas(64) Stripe {
@@ -161,6 +161,37 @@ struct Watch {
 enum class Waiting : uint32_t { kNo = 0, kInStripe = 1, kWild = 2 };
 enum class Verb : uint32_t { kRd = 0, kIn = 1 };
 
+/// A wait for a tuple: a thread's own, in which it sleeps (Bench::waiter), or one of its requests, in which it does not.
+/// Written by its thread; linked, unlinked and answered under the lock of its queue.
+struct alignas(kUnit) Waiter {
+  std::atomic<uint32_t> state;  // kWaits until answered; of a thread's own the futex word
+  Ref self;                     // where it lies; 0: it is none any more
+  uint32_t owner;               // whose it is
+  uint32_t number;              // of its owner's requests, from 1; 0: the thread's own
+  Waiting waiting;
+  Verb verb;
+  uint32_t space, stripe, queue;
+  Ref previous, next;
+  uint32_t key;                 // hash that a tuple must have one of; 0: wild
+  uint64_t ticket;              // when it began, on the processor's clock
+  Ref wanted;                   // block with the templates (encoding.hh)
+  Ref held;                     // taken, not yet delivered: goes back by its age
+  Ref pinned;                   // being read
+};
+inline constexpr uint32_t kWaits = 1, kSleeps = 2, kNudged = 4;  // bits of Waiter::state
+
+inline constexpr uint32_t kRequests = 15 * 1024;  // of one thread; a bit each
+
+/// The requests of a thread.
+struct Requests {
+  std::atomic<uint32_t> bell;    // futex word: grows when one is answered, or somebody wants the thread
+  std::atomic<uint32_t> sleeps;  // the thread may sleep on it
+  uint32_t last;                 // place that was given last
+  uint32_t unused;
+  std::atomic<uint64_t> answered[kRequests / 64];  // those to look at
+  Ref waiters[kRequests];
+};
+
 inline constexpr uint32_t kWakes = 20;
 
 struct Cache {
@@ -170,18 +201,8 @@ struct Cache {
 
 /// What a thread has in hand. Whatever stands here is given back or finished by whoever reaps the thread.
 struct Bench {
-  // The wait of this thread, written by itself, unlinked and answered by others under the lock of its queue.
-  std::atomic<uint32_t> state;  // futex word: kWaits until answered
-  Waiting waiting;
-  Verb verb;
-  uint32_t space, stripe, queue;
-  uint32_t previous, next;      // owners
-  uint32_t owner;               // whose bench it is
-  uint64_t ticket;
-  uint32_t key;                 // hash that a tuple must have one of; 0: wild
-  Ref wanted;                   // block with the templates (encoding.hh)
-  Ref held;                     // taken, not yet delivered: goes back by its age
-  Ref pinned;                   // being read
+  Waiter waiter;                // the wait of this thread, and what it takes and reads without waiting
+  Ref requests;                 // from the first request on
   // Blocks that are neither in the cache nor anywhere else.
   Ref in_hand[2];
   // Tuples on their way from space to space: linked by `newer`, oldest last.
@@ -192,11 +213,10 @@ struct Bench {
   uint32_t chain_generation;    // of that space: should it be dropped meanwhile, so are they
   uint32_t spaces_in_hand[2];   // number + 1: locks of these roots may be ours
   uint32_t pid;                 // for people
+  uint32_t owner;               // whose bench it is
   uint32_t wake_count;
-  uint32_t wakes[kWakes];       // owners that were answered and are to be woken
+  Offset wakes[kWakes];         // futex words of those that were answered and are to be woken; 0: they are awake
   int32_t spin_credit;
   Cache caches[shared::kBlockClasses];
 };
-inline constexpr uint32_t kWaits = 1, kNudged = 2;  // bits of Bench::state
-
 }  // namespace godwit::store

@@ -3,6 +3,7 @@
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
+#include "tuplespace/store/requests.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
 
@@ -13,50 +14,53 @@ using namespace shared;
 
 // Those who wait for such a tuple.
 struct Takers {
-  std::vector<uint32_t> readers;  // as many as one transaction can answer
+  std::vector<Waiter*> readers;  // as many as one transaction can answer
   bool more_readers = false;
-  uint32_t taker = 0;             // who has waited longest to take it; 0: nobody
-  uint64_t ticket = 0;
+  Waiter* taker = nullptr;       // who has waited longest to take it
 };
 
-void consider(Desk& desk, Takers& takers, uint32_t owner, const Bench& bench, TupleView fields) {
-  if (!wants(desk, bench.wanted, fields) || desk.is_dead(owner)) return;  // a dead one's wait goes with its slot
-  if (bench.verb == Verb::kIn) {
-    if (!takers.taker || bench.ticket < takers.ticket) takers.taker = owner, takers.ticket = bench.ticket;
+void consider(Desk& desk, Takers& takers, Waiter& waiter, TupleView fields) {
+  if (!wants(desk, waiter.wanted, fields) || desk.is_dead(waiter.owner)) return;  // a dead one's wait goes with its slot
+  if (waiter.verb == Verb::kIn) {
+    if (!takers.taker || waiter.ticket < takers.taker->ticket) takers.taker = &waiter;
   } else if (takers.readers.size() < kWakes - 1) {
-    takers.readers.push_back(owner);
+    takers.readers.push_back(&waiter);
   } else {
     takers.more_readers = true;
   }
 }
 
-void answer(Desk& desk, Root& root, uint32_t owner, Ref Bench::*as, Ref tuple) {
-  Bench& bench = *desk.bench_of(owner);
-  unlink_waiter(desk, root, bench);
-  desk.set(&(bench.*as), tuple);
-  desk.bench->wakes[desk.bench->wake_count] = owner;
+void answer(Desk& desk, Root& root, Waiter& waiter, Ref Waiter::*as, Ref tuple) {
+  unlink_waiter(desk, root, waiter);
+  desk.set(&(waiter.*as), tuple);
+  desk.bench->wakes[desk.bench->wake_count] = desk.self.segment.offset_of(&futex_of(desk, waiter));
   compiler_barrier();
   desk.bench->wake_count++;
-}
-
-// With the lock, without which none of them leaves.
-void tell_answered(Desk& desk) {
-  for (uint32_t i = 0; i < desk.bench->wake_count; ++i)
-    if (Bench* bench = desk.bench_of(desk.bench->wakes[i])) bench->state.fetch_and(~kWaits);
 }
 
 // Answers takers, and links the tuple unless it is taken: one transaction.
 void serve(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, const Takers& takers, bool linked) {
   Stored& stored = stored_at(desk, tuple);
-  for (uint32_t reader : takers.readers) answer(desk, root, reader, &Bench::pinned, tuple);
+  for (Waiter* reader : takers.readers) answer(desk, root, *reader, &Waiter::pinned, tuple);
   if (!takers.readers.empty()) desk.set(&stored.pins, (stored.pins | kShared) + static_cast<uint32_t>(takers.readers.size()));
   bool taken = takers.taker && !takers.more_readers;
   if (taken) {
     if (linked) unlink(desk, stripe, tuple);
-    answer(desk, root, takers.taker, &Bench::held, tuple);
+    answer(desk, root, *takers.taker, &Waiter::held, tuple);
   } else if (!linked) {
     link(desk, stripe, tuple, shape, fields);
   }
+}
+
+void tell(Desk& desk, Waiter& waiter, Offset* wake) {
+  if (!store::tell_answered(desk, waiter)) *wake = 0;
+}
+
+// With the lock, without which none of them leaves. Who is awake is not to be woken.
+void tell_answered(Desk& desk, const Takers& takers) {
+  Offset* wake = desk.bench->wakes;
+  for (Waiter* reader : takers.readers) tell(desk, *reader, wake++);
+  if (takers.taker && !takers.more_readers) tell(desk, *takers.taker, wake);
 }
 
 // Makes the tuple, which is linked nowhere, one of that stripe, to be its newest: a transaction.
@@ -90,26 +94,24 @@ void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, Tuple
   if (!all_locked) desk.lock(root.wild_lock);  // freed with the stripe if we leave by an exception
   for (bool linked = false, more = true; more; linked = true) {
     Takers takers;
-    for_each_candidate(desk, root, stripe, fields, [&](uint32_t owner, const Bench& bench) {
-      consider(desk, takers, owner, bench, fields);
-    });
+    for_each_candidate(desk, root, stripe, fields, [&](Waiter& waiter) { consider(desk, takers, waiter, fields); });
     if (!linked && comes) note_arrival(desk, root, tuple, fields);
     serve(desk, root, stripe, tuple, shape, fields, takers, linked);
     if (!linked) let_go();
     desk.commit();
     if (!linked && comes) ring_watches(desk, root);
-    tell_answered(desk);
+    tell_answered(desk, takers);
     more = takers.more_readers;
     if (more) wake_answered(desk);
   }
   if (!all_locked) desk.unlock(root.wild_lock);
 }
 
-// Nothing is written: who did not sleep may have left meanwhile, and given its bench back.
+// Nothing is written: who has left meanwhile may have given its bench back.
 void wake_answered(Desk& desk) {
   Bench& mine = *desk.bench;
   for (uint32_t i = 0; i < mine.wake_count; ++i)
-    if (Bench* bench = desk.bench_of(mine.wakes[i])) wake_one(bench->state);
+    if (mine.wakes[i]) wake_one(*desk.self.segment.at<std::atomic<uint32_t>>(mine.wakes[i]));
   compiler_barrier();
   mine.wake_count = 0;
 }

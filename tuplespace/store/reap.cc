@@ -6,6 +6,7 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/requests.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
 
@@ -25,9 +26,11 @@ void as_far_as_whole(Desk& desk, F f) {
 
 // What it had in hand of a damaged space stays with that. False: without memory for a shape, another time.
 bool clear(Desk& desk, Bench& dead) {
-  as_far_as_whole(desk, [&] { end_wait(desk, dead); });
+  as_far_as_whole(desk, [&] { end_wait(desk, dead.waiter); });
   as_far_as_whole(desk, [&] { end_watches_of(desk, dead.owner); });
-  if (!settle(desk, dead)) return false;
+  bool all = settle(desk, dead);
+  as_far_as_whole(desk, [&] { all = all && end_requests(desk, dead); });
+  if (!all) return false;
   as_far_as_whole(desk, [&] { give_dead(desk, dead); });
   return true;
 }

@@ -197,8 +197,10 @@ std::vector<WaitFacts> list_waits(Desk& desk) {
     if (root.state.load() != RootState::kLive) return;
     while_whole(desk, root, [&] {
       std::vector<WaitFacts> here;
-      for_each_wait(desk, root, [&](const Bench& bench) {
-        here.push_back({std::string(name_of(root)), bench.verb == Verb::kIn, decode_wanted(wanted_at(desk, bench.wanted)), bench.pid});
+      for_each_wait(desk, root, [&](const Waiter& waiter) {
+        const Bench* bench = desk.bench_of(waiter.owner);
+        here.push_back({std::string(name_of(root)), waiter.verb == Verb::kIn, decode_wanted(wanted_at(desk, waiter.wanted)),
+                        bench ? bench->pid : 0});
       });
       std::move(here.begin(), here.end(), std::back_inserter(all));
     });

@@ -7,13 +7,14 @@
 #include <cstring>
 #include <ranges>
 
-#include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/spin.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/look.hh"
 #include "tuplespace/store/publish.hh"
+#include "tuplespace/store/requests.hh"
+#include "tuplespace/store/sleep.hh"
 #include "tuplespace/store/waiters.hh"
 
 namespace godwit::store {
@@ -23,8 +24,6 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using Clock = std::chrono::steady_clock;
 
-// A waiter looks for itself that often: so it cannot be forgotten, whoever was killed in whatever moment.
-constexpr milliseconds kTick{500};
 constexpr milliseconds kRoomTick{50};
 constexpr size_t kBalanced = 64;        // steps that the indexes follow a bulk operation at once; the rest comes with later ones
 constexpr uint32_t kCopied = 4096;  // bytes of a tuple that a rd copies under the lock; larger ones are pinned
@@ -45,15 +44,6 @@ Error damaged(const Root& root) {
                "space '" + std::string(name_of(root)) + "' is damaged and closed; drop it and create it anew"};
 }
 
-// Sleeps until the word is not `seen`, at most until the deadline or one tick. Waking without reason is fine.
-void sleep_on(std::atomic<uint32_t>& word, uint32_t seen, Deadline deadline, nanoseconds tick) {
-  Deadline now = Clock::now();
-  if (deadline <= now) return;
-  nanoseconds time = std::min<nanoseconds>(tick, deadline - now);
-  timespec t{time.count() / 1'000'000'000, time.count() % 1'000'000'000};
-  syscall(SYS_futex, &word, FUTEX_WAIT, seen, &t, nullptr, 0);
-}
-
 Error* over(const Wait& wait, std::optional<Error>& why) {
   if (wait.stop.stop_requested()) why = stopped();
   else if (Clock::now() >= wait.deadline) why = timed_out();
@@ -64,49 +54,47 @@ Error* over(const Wait& wait, std::optional<Error>& why) {
 void abandon(Desk& desk) {
   empty_hands(desk);
   settle(desk, *desk.bench);
-  desk.bench->wanted = desk.bench->wake_count = 0;
-  desk.bench->waiting = Waiting::kNo;
+  desk.bench->waiter.wanted = desk.bench->wake_count = 0;
+  desk.bench->waiter.waiting = Waiting::kNo;
 }
 
 // Sleeps until the wait is answered, or over, or a tick has passed.
 void await_answer(Bench& bench, const Wait& wait) {
-  auto answered = [&] { return bench.state.load(std::memory_order_acquire) != kWaits; };
+  std::atomic<uint32_t>& state = bench.waiter.state;
+  auto answered = [&] { return state.load(std::memory_order_acquire) != kWaits; };
   if (shared::spin(bench.spin_credit, answered)) return;
   std::stop_callback nudge(wait.stop, [&] {
-    bench.state.fetch_or(kNudged);
-    shared::wake_one(bench.state);
+    state.fetch_or(kNudged);
+    shared::wake_one(state);
   });
   uint64_t before = shared::monotonic_ns();
-  if (!answered()) sleep_on(bench.state, kWaits, wait.deadline, kTick);
+  if (uint32_t waits = kWaits; state.compare_exchange_strong(waits, kWaits | kSleeps)) sleep_on(state, kWaits | kSleeps, wait.deadline, kTick);
   shared::learn(bench.spin_credit, shared::monotonic_ns() - before);
 }
 
-bool is_busy(const Bench& bench) { return bench.held || bench.pinned || bench.chain; }
+bool is_busy(const Bench& bench) { return bench.waiter.held || bench.waiter.pinned || bench.chain; }
 
 // While a tuple is shown. What was not delivered goes back then; without memory for its shape it stays in hand, and the
 // next operation, or whoever reaps the thread, puts it back.
 class Showing {
  public:
-  explicit Showing(Desk& desk) : desk_(desk) { desk.showing = true; }
+  Showing(Desk& desk, Waiter& waiter) : desk_(desk), waiter_(waiter) { desk.showing = true; }
   ~Showing() {
     desk_.showing = false;
-    if (is_busy(*desk_.bench)) settle(desk_, *desk_.bench);
+    settle(desk_, waiter_);
   }
 
  private:
   Desk& desk_;
+  Waiter& waiter_;
 };
 
-bool show_held(Desk& desk, const Store::Receive& receive) {
-  Showing showing(desk);
-  if (!receive(fields_of(desk, stored_at(desk, desk.bench->held)).view())) return false;
-  deliver(desk);
+// What the waiter has got.
+bool show(Desk& desk, Waiter& waiter, const Store::Receive& receive) {
+  Showing showing(desk, waiter);
+  if (!receive(fields_of(desk, stored_at(desk, waiter.held ? waiter.held : waiter.pinned)).view())) return false;
+  if (waiter.held) deliver(desk, waiter);
   return true;
-}
-
-bool show_pinned(Desk& desk, const Store::Receive& receive) {
-  Showing showing(desk);
-  return receive(fields_of(desk, stored_at(desk, desk.bench->pinned)).view());
 }
 
 // Of a thread's operation that was the last before this one.
@@ -257,58 +245,86 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
   if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
     if (!is_settled(desk)) return full();
-    uint32_t stripe = stripe_of(*root_, any_of);
-    uint64_t ticket = 0;  // from the first wait on
+    NewWait wanted{verb, stripe_of(*root_, any_of), any_of, 0};
     std::string copied;
     for (std::optional<Error> why;;) {
-      auto seen = look(desk, verb, stripe, any_of, wait && !why ? &ticket : nullptr, &copied);
+      auto seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
       if (!seen) return seen.error();
-      if (*seen != Seen::kNone) return show(desk, *seen, copied, receive);
+      if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive);
+      if (*seen == Seen::kCopied) return receive(fields_of(copied).view());
       if (!wait) return false;
       if (why) return *why;
       await_answer(*desk.bench, *wait);
       over(*wait, why);
-      end_wait(desk, *desk.bench);
+      end_wait(desk, desk.bench->waiter);
     }
   });
 }
 
-bool Store::show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive) {
-  switch (seen) {
-    case Seen::kHeld: return show_held(desk, receive);
-    case Seen::kPinned: return show_pinned(desk, receive);
-    case Seen::kCopied: return receive(fields_of(copied).view());
-    case Seen::kNone: break;
-  }
-  return false;
-}
-
 // Gets hold of a tuple that is there now. Without one begins to wait, if there is a ticket for it.
-Result<Store::Seen> Store::look(Desk& desk, Verb verb, uint32_t number, std::span<const TemplateView> any_of,
-                                uint64_t* ticket, std::string* copied) {
-  if (desk.bench->held) return Seen::kHeld;  // the wait was answered
-  if (desk.bench->pinned) return Seen::kPinned;
-  Locked locked(desk, *root_, number);
+// copied: of a rd a copy will do; null: not here.
+Result<Store::Seen> Store::look(Desk& desk, Waiter& waiter, NewWait& wanted, bool waits, std::string* copied) {
+  if (waiter.held || waiter.pinned) return Seen::kGot;  // the wait was answered
+  Locked locked(desk, *root_, wanted.stripe);
   if (auto no = closed()) return *no;
-  Found found = find(desk, locked.stripes(), any_of);
-  if (!found.tuple && ticket) {
-    if (!write_wanted(desk, any_of)) return full();
-    if (!*ticket) *ticket = __rdtsc();
-    enqueue(desk, *root_, number, verb, any_of, *ticket);
+  Found found = find(desk, locked.stripes(), wanted.any_of);
+  if (!found.tuple && waits) {
+    if (!write_wanted(desk, wanted.any_of)) return full();
+    if (!wanted.ticket) wanted.ticket = __rdtsc();
+    enqueue(desk, *root_, waiter, wanted);
+    desk.commit();
   }
   if (!found.tuple) return Seen::kNone;
   Stored& stored = stored_at(desk, found.tuple);
-  if (verb == Verb::kIn) {
-    take_out(desk, *found.stripe, found.tuple);
+  if (wanted.verb == Verb::kIn) {
+    take_out(desk, *found.stripe, found.tuple, waiter);
     balance(desk, *found.stripe);
-    return Seen::kHeld;
+    return Seen::kGot;
   }
-  if (stored.length > kCopied) {
-    pin(desk, found.tuple);
-    return Seen::kPinned;
+  if (!copied || stored.length > kCopied) {
+    pin(desk, found.tuple, waiter);
+    return Seen::kGot;
   }
   copied->assign(encoding_of(desk, stored));
   return Seen::kCopied;
+}
+
+Result<uint32_t> Store::request(Verb verb, std::span<const TemplateView> any_of, uint64_t ticket) {
+  if (auto no = refuse(any_of)) return *no;
+  return work<uint32_t>([&](Desk& desk) -> Result<uint32_t> {
+    Waiter* request = new_request(desk);
+    if (!request) return make_error(std::errc::no_space_on_device, "no room for another request; " + std::to_string(kRequests) + " of a thread are the most");
+    NewWait wanted{verb, stripe_of(*root_, any_of), any_of, ticket};
+    auto seen = look(desk, *request, wanted, true, nullptr);
+    if (!seen) return free_request(desk, *desk.bench, *request), seen.error();
+    if (*seen == Seen::kGot) note_answered(desk, *request);
+    return request->number;
+  });
+}
+
+Result<std::optional<bool>> Store::receive(uint32_t number, const Receive& receive) {
+  return work<std::optional<bool>>([&](Desk& desk) -> Result<std::optional<bool>> {
+    Waiter& request = request_at(desk, number);
+    bool waits = request.state.load(std::memory_order_acquire) & kWaits;
+    bool answered = request.held || request.pinned;
+    auto no = closed();
+    if (waits && !answered && !no) return std::optional<bool>();
+    end_wait(desk, request);
+    answered = request.held || request.pinned;
+    bool received = answered && store::show(desk, request, receive);
+    if (settle(desk, request)) free_request(desk, *desk.bench, request);
+    if (!answered && no) return *no;
+    return std::optional(received);
+  });
+}
+
+void Store::withdraw(uint32_t number) {
+  (void)work<void>([&](Desk& desk) -> Result<void> {
+    Waiter& request = request_at(desk, number);
+    end_wait(desk, request);
+    if (settle(desk, request)) free_request(desk, *desk.bench, request);
+    return {};
+  });
 }
 
 Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {

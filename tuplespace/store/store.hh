@@ -7,7 +7,9 @@
 
 #include "tuplespace/source.hh"
 #include "tuplespace/store/encoding.hh"
+#include "tuplespace/store/requests.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
@@ -46,6 +48,18 @@ class Store final : public TupleSource {
   /// The same, leaving it there. A blocked rd is shown the first tuple that comes, also if a blocked in takes it.
   Result<bool> rd(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
 
+  /// Begins an in or rd that the calling thread does not sleep in: a request of its own (requests.hh), which ends with it.
+  /// ticket   when it began, on the processor's clock: its place in line.
+  /// returns  its number. Once it is answered, the thread's bell rings and answered() names it.
+  /// errors   as for in; no_space_on_device also when the thread has kRequests of them.
+  Result<uint32_t> request(Verb verb, std::span<const TemplateView> any_of, uint64_t ticket);
+  /// Shows what has answered a request of the calling thread, which is over then.
+  /// returns  whether receive took the tuple, or it went back; nullopt: it is not answered yet, and goes on.
+  /// errors   of the space; the request is over.
+  Result<std::optional<bool>> receive(uint32_t request, const Receive& receive);
+  /// Ends it. What has answered it meanwhile goes back.
+  void withdraw(uint32_t request);
+
   /// How many match any of them, at one moment.
   Result<uint64_t> count(std::span<const TemplateView> any_of);
 
@@ -79,11 +93,9 @@ class Store final : public TupleSource {
   std::optional<Error> closed() const;
   Result<bool> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
   Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
-  enum class Seen { kNone, kHeld, kPinned, kCopied };
-  Result<Seen> look(Desk& desk, Verb verb, uint32_t stripe, std::span<const TemplateView> any_of, uint64_t* ticket,
-                    std::string* copied);
+  enum class Seen { kNone, kGot, kCopied };
+  Result<Seen> look(Desk& desk, Waiter& waiter, NewWait& wanted, bool waits, std::string* copied);
   Result<void> show_all(std::span<const TemplateView> any_of, const Visit& visit);
-  bool show(Desk& desk, Seen seen, const std::string& copied, const Receive& receive);
   std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
   bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);

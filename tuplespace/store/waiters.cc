@@ -4,11 +4,10 @@
 
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/recovery.hh"
+#include "tuplespace/store/requests.hh"
 
 namespace godwit::store {
 namespace {
-
-constexpr uint32_t kMostWaiters = shared::kHostSlots;
 
 // What a wait gives beyond its first field.
 uint32_t queue_hash(uint64_t h) { return static_cast<uint32_t>(h ^ h >> 32) | 1; }
@@ -22,37 +21,40 @@ uint32_t key_of(std::span<const TemplateView> any_of) {
   return key_of_one(wanted[0].actual);
 }
 
-Queue& queue_of(Root& root, const Bench& bench) {
-  if (bench.waiting == Waiting::kWild) return root.wild;
-  if (bench.stripe >= kStripes || bench.queue >= kQueues) throw Damaged();
-  return root.stripes[bench.stripe].queues[bench.queue];
+Queue& queue_of(Root& root, const Waiter& waiter) {
+  if (waiter.waiting == Waiting::kWild) return root.wild;
+  if (waiter.stripe >= kStripes || waiter.queue >= kQueues) throw Damaged();
+  return root.stripes[waiter.stripe].queues[waiter.queue];
+}
+
+uint32_t& number_of_waiters(Root& root, const Waiter& waiter) {
+  return waiter.waiting == Waiting::kWild ? root.wild_waiters : root.stripes[waiter.stripe].waiters;
 }
 
 // A wait that a queue of the root leads to. It says itself where it stands: one that does not, because its thread has left
 // the queue of a damaged space as it was, is nobody's neighbour.
-Bench& bench_in(Desk& desk, Root& root, const Queue& queue, uint32_t owner) {
-  Bench* bench = desk.bench_of(owner);
-  expect(bench && bench->waiting != Waiting::kNo && bench->space == root.number && &queue_of(root, *bench) == &queue);
-  return *bench;
+Waiter& waiter_in(Desk& desk, Root& root, const Queue& queue, Ref ref) {
+  Waiter& waiter = desk.at<Waiter>(ref);
+  expect(waiter.self == ref && waiter.waiting != Waiting::kNo && waiter.space == root.number && &queue_of(root, waiter) == &queue);
+  return waiter;
 }
 
 // The links that lead to a wait from both sides.
-uint32_t& from_before(Desk& desk, Root& root, Queue& queue, const Bench& bench) {
-  return bench.previous ? bench_in(desk, root, queue, bench.previous).next : queue.first;
+Ref& from_before(Desk& desk, Root& root, Queue& queue, const Waiter& waiter) {
+  return waiter.previous ? waiter_in(desk, root, queue, waiter.previous).next : queue.first;
 }
-uint32_t& from_behind(Desk& desk, Root& root, Queue& queue, const Bench& bench) {
-  return bench.next ? bench_in(desk, root, queue, bench.next).previous : queue.last;
+Ref& from_behind(Desk& desk, Root& root, Queue& queue, const Waiter& waiter) {
+  return waiter.next ? waiter_in(desk, root, queue, waiter.next).previous : queue.last;
 }
 
-// f(owner, bench): where key is not 0, for those that have it.
+// Where key is not 0, for those that have it.
 template <class F>
 void for_each_in(Desk& desk, Root& root, const Queue& queue, uint32_t key, F f) {
-  Steps steps(desk, kMostWaiters);
-  for (uint32_t owner = queue.first; owner;) {
-    const Bench& bench = bench_in(desk, root, queue, owner);
-    if (!key || bench.key == key) f(owner, bench);
-    owner = bench.next;
-    steps.take();
+  Steps steps(desk, ~0ull);
+  for (Ref ref = queue.first; ref; steps.take()) {
+    Waiter& waiter = waiter_in(desk, root, queue, ref);
+    ref = waiter.next;
+    if (!key || waiter.key == key) f(waiter);
   }
 }
 
@@ -83,8 +85,7 @@ bool wants(Desk& desk, Ref wanted, TupleView fields) {
   return *matches;
 }
 
-void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields,
-                        const std::function<void(uint32_t owner, const Bench& bench)>& f) {
+void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields, const std::function<void(Waiter& waiter)>& f) {
   if (stripe.waiters) {
     auto look = [&](uint32_t key) { for_each_in(desk, root, stripe.queues[key / 2 % kQueues], key, f); };
     look(fields.empty() ? 1 : key_of_one(fields[0]));
@@ -93,57 +94,58 @@ void for_each_candidate(Desk& desk, Root& root, Stripe& stripe, TupleView fields
   if (root.wild_waiters) for_each_in(desk, root, root.wild, 0, f);
 }
 
-void enqueue(Desk& desk, Root& root, uint32_t stripe, Verb verb, std::span<const TemplateView> any_of, uint64_t ticket) {
-  Bench& bench = *desk.bench;
-  bool wild = stripe == kStripes;
-  bench.verb = verb;
-  bench.space = root.number;
-  bench.stripe = wild ? 0 : stripe;
-  bench.key = wild ? 0 : key_of(any_of);
-  bench.queue = bench.key / 2 % kQueues;
-  bench.ticket = ticket;
-  bench.next = 0;
-  bench.state.store(kWaits);
-  Queue& queue = wild ? root.wild : root.stripes[stripe].queues[bench.queue];
-  bench.previous = queue.last;
-  uint32_t& link = from_before(desk, root, queue, bench);
+void enqueue(Desk& desk, Root& root, Waiter& waiter, const NewWait& wait) {
+  bool wild = wait.stripe == kStripes;
+  waiter.verb = wait.verb;
+  waiter.space = root.number;
+  waiter.stripe = wild ? 0 : wait.stripe;
+  waiter.key = wild ? 0 : key_of(wait.any_of);
+  waiter.queue = waiter.key / 2 % kQueues;
+  waiter.ticket = wait.ticket;
+  waiter.next = 0;
+  waiter.state.store(kWaits);
+  Queue& queue = wild ? root.wild : root.stripes[wait.stripe].queues[waiter.queue];
+  waiter.previous = queue.last;
+  Ref& link = from_before(desk, root, queue, waiter);
   expect(link == 0);
-  desk.set(&bench.wanted, bench.in_hand[kFirstHand]);
+  desk.set(&waiter.wanted, desk.bench->in_hand[kFirstHand]);
   put_down(desk, kFirstHand);
-  desk.set(&link, desk.owner());
-  desk.set(&queue.last, desk.owner());
-  uint32_t& number = wild ? root.wild_waiters : root.stripes[stripe].waiters;
+  desk.set(&link, waiter.self);
+  desk.set(&queue.last, waiter.self);
+  desk.set(&waiter.waiting, wild ? Waiting::kWild : Waiting::kInStripe);
+  uint32_t& number = number_of_waiters(root, waiter);
   desk.set(&number, number + 1);
-  desk.set(&bench.waiting, wild ? Waiting::kWild : Waiting::kInStripe);
-  desk.commit();
 }
 
-void unlink_waiter(Desk& desk, Root& root, Bench& bench) {
-  Queue& queue = queue_of(root, bench);
-  uint32_t &before = from_before(desk, root, queue, bench), &behind = from_behind(desk, root, queue, bench);
-  expect(before == bench.owner && behind == bench.owner);
-  desk.set(&before, bench.next);
-  desk.set(&behind, bench.previous);
-  uint32_t& number = bench.waiting == Waiting::kWild ? root.wild_waiters : root.stripes[bench.stripe].waiters;
+void unlink_waiter(Desk& desk, Root& root, Waiter& waiter) {
+  Queue& queue = queue_of(root, waiter);
+  Ref &before = from_before(desk, root, queue, waiter), &behind = from_behind(desk, root, queue, waiter);
+  expect(before == waiter.self && behind == waiter.self);
+  desk.set(&before, waiter.next);
+  desk.set(&behind, waiter.previous);
+  uint32_t& number = number_of_waiters(root, waiter);
   desk.set(&number, number - 1);
-  desk.set(&bench.waiting, Waiting::kNo);
+  desk.set(&waiter.waiting, Waiting::kNo);
 }
 
-void for_each_wait(Desk& desk, Root& root, const std::function<void(const Bench& bench)>& f) {
-  auto look = [&](const Queue& queue) { for_each_in(desk, root, queue, 0, [&](uint32_t, const Bench& bench) { f(bench); }); };
-  look(root.wild);
+bool tell_answered(Desk& desk, Waiter& waiter) {
+  bool sleeps = waiter.state.fetch_and(~(kWaits | kSleeps)) & kSleeps;
+  return waiter.number ? note_answered(desk, waiter) : sleeps;
+}
+
+void for_each_wait(Desk& desk, Root& root, const std::function<void(const Waiter& waiter)>& f) {
+  for_each_in(desk, root, root.wild, 0, f);
   for (Stripe& stripe : stripes_of(root))
-    for (const Queue& queue : stripe.queues) look(queue);
+    for (const Queue& queue : stripe.queues) for_each_in(desk, root, queue, 0, f);
 }
 
 void dismiss_waiters(Desk& desk, Root& root) {
   auto dismiss = [&](Queue& queue) {
-    while (uint32_t owner = queue.first) {
-      Bench& bench = bench_in(desk, root, queue, owner);
-      unlink_waiter(desk, root, bench);
+    while (Ref ref = queue.first) {
+      Waiter& waiter = waiter_in(desk, root, queue, ref);
+      unlink_waiter(desk, root, waiter);
       desk.commit();
-      bench.state.fetch_and(~kWaits);
-      shared::wake_one(bench.state);
+      if (tell_answered(desk, waiter)) shared::wake_one(futex_of(desk, waiter));
     }
   };
   dismiss(root.wild);
@@ -154,9 +156,9 @@ void dismiss_waiters(Desk& desk, Root& root) {
 namespace {
 
 // False: its neighbours do not point back.
-bool leave_queue(Desk& desk, Root& root, Bench& bench) {
+bool leave_queue(Desk& desk, Root& root, Waiter& waiter) {
   try {
-    unlink_waiter(desk, root, bench);
+    unlink_waiter(desk, root, waiter);
     return true;
   } catch (const Damaged&) {
     roll_back(desk.self.segment, desk.slot());
@@ -164,22 +166,30 @@ bool leave_queue(Desk& desk, Root& root, Bench& bench) {
   }
 }
 
+// In a damaged queue the wait is left as it is but for its own word that it is in none, by which whoever gets there sees
+// the damage (waiter_in).
+void forget_wanted(Desk& desk, Root& root, Waiter& waiter) {
+  if (waiter.waiting != Waiting::kNo && !leave_queue(desk, root, waiter)) {
+    close_damaged(root);
+    desk.set(&waiter.waiting, Waiting::kNo);
+  }
+  pick_up(desk, kFirstHand, waiter.wanted);
+  desk.set(&waiter.wanted, Ref{0});
+  desk.commit();
+}
+
 }  // namespace
 
-// With the locks under which it could be answered: an answer that is not committed is none. In a damaged queue the wait is
-// left as it is but for its own word that it is in none, by which whoever gets there sees the damage (bench_in).
-void end_wait(Desk& desk, Bench& bench) {
-  if (!bench.wanted) return;
-  Root& root = root_of(desk, bench.space);
-  {
-    Locked locked(desk, root, bench.key ? bench.stripe : kStripes);
-    if (bench.waiting != Waiting::kNo && !leave_queue(desk, root, bench)) {
-      close_damaged(root);
-      desk.set(&bench.waiting, Waiting::kNo);
-    }
-    pick_up(desk, kFirstHand, bench.wanted);
-    desk.set(&bench.wanted, Ref{0});
-    desk.commit();
+// Who was told of an answer stands in no queue. Else with the locks under which it could be answered: an answer that is not
+// committed is none.
+void end_wait(Desk& desk, Waiter& waiter) {
+  if (!waiter.wanted) return;
+  Root& root = root_of(desk, waiter.space);
+  if (waiter.state.load(std::memory_order_acquire) & kWaits || waiter.waiting != Waiting::kNo) {
+    Locked locked(desk, root, waiter.key ? waiter.stripe : kStripes);
+    forget_wanted(desk, root, waiter);
+  } else {
+    forget_wanted(desk, root, waiter);
   }
   give(desk, kFirstHand);
 }

@@ -22,8 +22,8 @@ constexpr uint32_t kRounds = 100;
 #endif
 constexpr uint32_t kNamespaces = 4, kKillsOfRound = 1000, kTokens = 40;
 
-enum Act : uint32_t { kOut, kOutLarge, kOutFull, kIn, kInp, kRd, kRdp, kCount, kCollect, kCopyCollect, kCreateDrop, kActs };
-constexpr const char* kActNames[] = {"out", "out large", "out when full", "in", "inp", "rd", "rdp", "count", "collect",
+enum Act : uint32_t { kOut, kOutLarge, kOutFull, kIn, kInp, kRd, kRdp, kRequest, kCount, kCollect, kCopyCollect, kCreateDrop, kActs };
+constexpr const char* kActNames[] = {"out", "out large", "out when full", "in", "inp", "rd", "rdp", "request", "count", "collect",
                                      "copy_collect", "create, drop"};
 
 // What the members note of themselves, and the killers of them.
@@ -74,6 +74,7 @@ class Worker {
         if (pick < 50) return copy(from, wanted);
         if (pick < 58) return fill_narrow();
         if (pick < 60) return create_and_drop();
+        if (pick < 72) return request(from, to, wanted);
         return hand_on(from, to, wanted, kInp);
     }
   }
@@ -121,6 +122,34 @@ class Worker {
     std::string bytes = payload_of(token_, large ? 60000 + random_() % 300000 : random_() % 300);
     std::array fields = {FieldView::string("token"), FieldView::of(token_), FieldView::bytes(bytes)};
     expect((random_() % 2 ? from : to).out(fields).has_value());
+    note_.token = 0;
+  }
+
+  // Several at once, all of which end.
+  void request(Store& from, Store& to, const Template& wanted) {
+    begin(kRequest);
+    std::vector<uint32_t> requests;
+    for (int i = 0; i < 3; ++i) {
+      auto verb = i == 1 ? store::Verb::kRd : store::Verb::kIn;
+      requests.push_back(from.request(verb, AnyOf({i == 2 ? any_template() : wanted}).wanted(), random_()).value());
+    }
+    for (uint32_t request : requests) {
+      int64_t token = -1;
+      bool takes = request == requests.front();
+      auto done = from.receive(request, [&](TupleView fields) {
+        expect(is_token(fields, &token));
+        if (takes) note_.token = token + 1;
+        return takes;
+      });
+      expect(done.has_value());
+      if (!*done) from.withdraw(request);
+      else if (**done) put_back(to, token);
+    }
+  }
+  void put_back(Store& to, int64_t token) {
+    std::string bytes = payload_of(token, 100);
+    std::array fields = {FieldView::string("token"), FieldView::of(token), FieldView::bytes(bytes)};
+    expect(to.out(fields).has_value());
     note_.token = 0;
   }
 
@@ -175,19 +204,19 @@ void look_at(Segment segment, Tally* tally, const Tally::Member& note) {
   if (!slot.bench) return;
   const store::Bench& bench = *segment.at<store::Bench>(slot.bench);
   bool lock = bench.spaces_in_hand[0] || bench.spaces_in_hand[1], undo = slot.undo_count;
-  bool tuple = bench.held || bench.pinned || bench.chain, intent = bench.in_hand[0] || bench.in_hand[1] || slot.intent;
+  bool tuple = bench.waiter.held || bench.waiter.pinned || bench.chain, intent = bench.in_hand[0] || bench.in_hand[1] || slot.intent;
   tally->kills[note.act]++;
   tally->busy[note.act] += lock || undo || tuple || intent;
   tally->locks += lock;
   tally->undos += undo;
   tally->tuples += tuple;
   tally->intents += intent;
-  tally->waits += bench.waiting != store::Waiting::kNo;
+  tally->waits += bench.waiter.waiting != store::Waiting::kNo;
 }
 
 bool waits(Segment segment, const Tally::Member& note) {
   Slot& slot = segment.area_of(0)->slots[note.slot];
-  return slot.bench && segment.at<store::Bench>(slot.bench)->waiting != store::Waiting::kNo;
+  return slot.bench && segment.at<store::Bench>(slot.bench)->waiter.waiting != store::Waiting::kNo;
 }
 
 // Lives in a PID namespace of its own making: forks members into it and kills them.

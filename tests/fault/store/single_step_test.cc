@@ -42,6 +42,7 @@ class StoreSingleStep : public ::testing::Test {
         (void)space->out(warm_);
         (void)space->in(any_warm_.wanted(), nullptr, [](TupleView) { return true; });
       }
+      (void)store::requests_of(own);
       ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
       raise(SIGSTOP);
       operation(own);
@@ -267,6 +268,27 @@ TEST_F(StoreSingleStep, WatchingAndPassing) {
     (void)inp(a, "(\"k\", 7, ?)");
   };
   step_through("watch, out, in, pass, end", [] {}, operation, check);
+}
+
+TEST_F(StoreSingleStep, Requests) {
+  auto prepare = [&] {
+    if (count(a, "(\"k\", 3, ?)") == 0) out(a, item(3));
+  };
+  auto operation = [&](store::Desk&) {
+    uint32_t there = a.request(store::Verb::kIn, any_three_.wanted(), 1).value();
+    uint32_t comes = a.request(store::Verb::kIn, any_item_.wanted(), 1).value(), never = a.request(store::Verb::kRd, any_warm_.wanted(), 1).value();
+    (void)a.out(seven_);
+    (void)a.receive(there, [](TupleView) { return false; });
+    (void)a.receive(comes, [](TupleView) { return true; });
+    a.withdraw(never);
+  };
+  auto check = [&] {
+    EXPECT_EQ(store::list_spaces(desk)[0].waiters, 0u);
+    EXPECT_EQ(count(a, "(\"k\", 3, ?)"), 1u);
+    EXPECT_LE(count(a, "(\"k\", 7, ?)"), 1u);
+    (void)inp(a, "(\"k\", 7, ?)");
+  };
+  step_through("requests", prepare, operation, check, kEvery);
 }
 
 TEST_F(StoreSingleStep, Collect) {

@@ -34,6 +34,16 @@ class SpaceTest : public ::testing::Test {
   }
   static std::string name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
 
+  // Until so many wait in the test's space.
+  static void until_wait(uint32_t number) {
+    auto waiters = [] {
+      for (const SpaceFacts& facts : Space::list())
+        if (facts.name == name()) return facts.waiters;
+      return 0u;
+    };
+    while (waiters() != number) std::this_thread::yield();
+  }
+
   static inline TestHost* host_;
   Space space_ = Space::create(name());
 };
@@ -176,6 +186,31 @@ TEST_F(SpaceTest, RequestsAreServedInTheirOrder) {
   space_.out("job", 2);
   EXPECT_EQ(second.get(1min), std::tuple(2));
   EXPECT_THROW(second.get(), Failure);
+}
+
+TEST_F(SpaceTest, ARequestKeepsItsPlaceInLine) {
+  auto first = space_.in_async("job", formal<int>);
+  until_wait(1);
+  std::tuple<int64_t> second;
+  std::thread waiting([&] { second = space_.in("job", formal<int>); });
+  until_wait(2);
+  auto third = space_.in_async("job", formal<int>);
+  until_wait(3);
+  for (int i = 1; i <= 3; ++i) space_.out("job", i);
+  waiting.join();
+  EXPECT_EQ(first.get(), std::tuple(1));
+  EXPECT_EQ(second, std::tuple(2));
+  EXPECT_EQ(third.get(), std::tuple(3));
+}
+
+// Its text is not UTF-8: in the store it is bytes like others.
+TEST_F(SpaceTest, AWaitForAPieceOfACharacterIsAnswered) {
+  std::tuple<std::string> got;
+  std::thread waiting([&] { got = space_.in(prefix("\xc3")); });
+  until_wait(1);
+  space_.out("\xc3\xa4");
+  waiting.join();
+  EXPECT_EQ(got, std::tuple("\xc3\xa4"));
 }
 
 TEST_F(SpaceTest, AllWhoLookSeeWhatComesAndOneTakesIt) {

@@ -151,7 +151,7 @@ TEST_F(DamageTest, AQueueOfWaitersHurtsNobodyWhoWaitsElsewhere) {
     store::Locked locked(desk, root, store::kStripes);
     root.wild.first = root.wild.last;
     for (store::Queue& queue : stripe.queues)
-      if (queue.first) desk.bench_of(queue.first)->next = queue.first;
+      if (queue.first) desk.at<store::Waiter>(queue.first).next = queue.first;
   }
   EXPECT_EQ(store::list_waits(desk).size(), 0u);
   while (left < 6) std::this_thread::yield();

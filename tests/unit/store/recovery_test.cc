@@ -130,12 +130,12 @@ TEST_F(RecoveryTest, WhatCannotGoBackStaysInHandUntilItCan) {
     return false;
   });
   EXPECT_TRUE(done.has_value() && !*done);
-  EXPECT_NE(own.bench->held, 0u);
+  EXPECT_NE(own.bench->waiter.held, 0u);
   drain = 1;
   drain.notify_one();
   filler.join();
   EXPECT_EQ(inp(single, "(\"a\", 1)"), "(\"a\", 1)");
-  EXPECT_EQ(own.bench->held, 0u);
+  EXPECT_EQ(own.bench->waiter.held, 0u);
 }
 
 // The one that wakes does not know whether others sleep: so it says that some do.
