@@ -3,7 +3,7 @@
 
 Blocks of the pages, by their kind:
   cpp, cmake   of the tutorial: quotations of docs/tutorial/ or demos/; of the reference: declarations of the public headers
-  usage        of a command, as godwit help has it
+  usage        of commands: the lines that godwit help has for each; a row of a table says what each option is
   sh           is run, and must succeed
   console      commands behind "$ ", and what they print
 sh and console of a page are run in one shell, from top to bottom.
@@ -34,9 +34,13 @@ def texts_in(*folders):
                         yield file.read()
 
 
+def page():
+    with open(os.path.join(DOCS, PAGE)) as file:
+        return file.read()
+
+
 def blocks():
-    with open(os.path.join(DOCS, PAGE)) as page:
-        return re.findall(r"^```(\w+)\n(.*?)^```$", page.read(), re.M | re.S)
+    return re.findall(r"^```(\w+)\n(.*?)^```$", page(), re.M | re.S)
 
 
 def is_quoted(block):
@@ -54,6 +58,17 @@ def is_declared(block):
 
 def is_right(block):
     return is_declared(block) if PAGE == "reference.md" else is_quoted(block)
+
+
+def check_usage(block, printed_help):
+    """Of each command of the block, all of its usage and no more; every option of its help has a row on the page."""
+    lines = block.splitlines()
+    for command in dict.fromkeys(line.split()[1] for line in lines):
+        printed = printed_help(command)
+        usage = re.sub("^(usage:|      ) ", "", printed.partition("\n\n")[0], flags=re.M).splitlines()
+        assert [line for line in lines if line.split()[1] == command] == usage, f"{block}\n{printed}"
+        missing = [option for option in re.findall("--[a-z-]+", printed) if f"\n| `{option}" not in page()]
+        assert not missing, f"of godwit {command} in no table: {missing}"
 
 
 def commands(block):
@@ -90,9 +105,7 @@ def go_through(shell):
         if kind in ("cpp", "cmake"):
             assert is_right(block), f"in no source:\n{block}"
         elif kind == "usage":
-            for line in block.splitlines():
-                printed, _ = shell.run("godwit help " + line.split()[1])
-                assert line in re.sub("^(usage:|      ) ", "", printed, flags=re.M).splitlines(), f"{line}\n{printed}"
+            check_usage(block, lambda command: shell.run("godwit help " + command)[0])
         elif kind == "sh":
             for command in block.splitlines():
                 printed, status = shell.run(command)

@@ -1,45 +1,27 @@
 // One turn-over is killed after its first instruction, after its second, and so on to its last: lock, undo, allocation,
 // publishing, giving back.
-#include <sys/ptrace.h>
-#include <sys/user.h>
-#include <sys/wait.h>
-
 #include <cstdio>
 
 #include "tests/fault/shared/workload.hh"
+#include "tests/support/single_step.hh"
 
 namespace godwit::testing {
 namespace {
 
 using namespace shared;
 
-// Forks a member that stops itself, does the turn and exits; steps it `limit` instructions and kills it.
-// returns true if it came to its end first.
+// A member turns over, and is killed after so many instructions of that. returns true if it came to its end first.
 bool killed_after(Segment segment, Ledger* ledger, uint64_t limit) {
-  pid_t child = fork();
-  if (child == 0) {
+  Victim member([&] {
     Thread self;
     self.segment = segment;
-    if (claim_slot(self, segment.area_of(0)) != 0) _exit(1);
-    ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-    raise(SIGSTOP);
-    uint32_t hand;
-    turn_over(self, ledger, 0, 3 * kChunk, &hand);
-    raise(SIGUSR1);
-    _exit(0);
-  }
-  int status;
-  waitpid(child, &status, 0);
-  bool ended = false;
-  for (uint64_t i = 0; i < limit && !ended; ++i) {
-    ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr);
-    waitpid(child, &status, 0);
-    ended = WIFSTOPPED(status) && WSTOPSIG(status) == SIGUSR1;
-  }
-  kill(child, SIGKILL);
-  waitpid(child, &status, 0);
-  EXPECT_TRUE(WIFSIGNALED(status));
-  return ended;
+    if (claim_slot(self, segment.area_of(0)) != 0) return;
+    Victim::act([&] {
+      uint32_t hand;
+      turn_over(self, ledger, 0, 3 * kChunk, &hand);
+    });
+  });
+  return member.kill_after(limit).ended;
 }
 
 TEST(SingleStep, EveryInstructionOfATurnMayBeTheLast) {

@@ -1,13 +1,11 @@
 // Each operation on spaces is killed after its first instruction, after its second, and so on to its last (long ones: at
 // evenly spread ones). Each time it has happened wholly or not at all, nobody waits in vain, and in the end all memory
 // is back.
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-
 #include <cstdio>
 #include <thread>
 
 #include "tests/support/audit.hh"
+#include "tests/support/single_step.hh"
 #include "tests/support/space.hh"
 #include "tuplespace/store/groups.hh"
 #include "tuplespace/store/root.hh"
@@ -31,11 +29,10 @@ class StoreSingleStep : public ::testing::Test {
 
   ~StoreSingleStep() override { expect_all_memory_back(desk); }
 
-  // Forks a member that does the operation, steps it `limit` instructions and kills it. returns how many it took.
+  // A member does the operation, and is killed after so many instructions of it. returns how many it took.
   template <class F>
   uint64_t kill_after(uint64_t limit, F operation) {
-    pid_t child = fork();
-    if (child == 0) {
+    Victim member([&] {
       store::Desk& own = **store::Desk::of(test.segment());
       // Its caches filled and its code seen once; what is stepped begins with the operation.
       for (Store* space : {&a, &b}) {
@@ -43,23 +40,9 @@ class StoreSingleStep : public ::testing::Test {
         (void)space->in(any_warm_.wanted(), nullptr, [](TupleView) { return true; });
       }
       (void)store::requests_of(own);
-      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      raise(SIGSTOP);
-      operation(own);
-      raise(SIGUSR1);
-      _exit(0);
-    }
-    int status;
-    uint64_t steps = 0;
-    waitpid(child, &status, 0);
-    for (bool ended = false; steps < limit && !ended; ++steps) {
-      ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr);
-      waitpid(child, &status, 0);
-      EXPECT_TRUE(WIFSTOPPED(status)) << status;
-      ended = !WIFSTOPPED(status) || WSTOPSIG(status) == SIGUSR1;
-    }
-    kill(child, SIGKILL);
-    waitpid(child, &status, 0);
+      Victim::act([&] { operation(own); });
+    });
+    uint64_t steps = member.kill_after(limit).instructions;
     store::reap(desk);
     return steps;
   }

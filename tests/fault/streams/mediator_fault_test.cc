@@ -2,13 +2,13 @@
 // that only its ring would wake: the stream stays whole, its locks free, and nobody sleeps on. One that is a server:
 // after any of its instructions: its client sees an end, and nothing is left of it.
 #include <signal.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include <random>
 #include <thread>
 
 #include "tests/support/program.hh"
+#include "tests/support/single_step.hh"
 #include "tuplespace/streams/mediator.hh"
 
 namespace godwit {
@@ -18,49 +18,26 @@ using testing::Pod;
 using testing::ProgramEnd;
 using testing::ProgramListener;
 using testing::TestSegment;
+using testing::Victim;
 
 constexpr uint16_t kPort = 8080;
 constexpr uint64_t kStride = 97;       // instructions, from a different one each time
 constexpr uint64_t kLongStride = 397;  // where there are many
 
-// A process of which every instruction may be the last.
-class Victim {
- public:
-  /// Runs prepare(mediator), and stops before act(mediator).
-  template <class Prepare, class Act>
-  Victim(TestSegment& test, Prepare prepare, Act act) : process_(fork()) {
-    if (process_ == 0) {
-      shared::Thread self = test.join();
-      StreamMediator mediator(self);
-      prepare(mediator);
-      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      raise(SIGSTOP);
-      act(mediator);
-      raise(SIGUSR1);
-      _exit(0);
-    }
-    waitpid(process_, &status_, 0);
-  }
-  /// returns true if it came to its end before.
-  bool killed_after(uint64_t steps) {
-    bool ended = false;
-    for (uint64_t i = 0; i < steps && !ended; ++i) {
-      ptrace(PTRACE_SINGLESTEP, process_, nullptr, nullptr);
-      waitpid(process_, &status_, 0);
-      ended = WIFSTOPPED(status_) && WSTOPSIG(status_) == SIGUSR1;
-    }
-    kill(process_, SIGKILL);
-    waitpid(process_, &status_, 0);
-    return ended;
-  }
-
- private:
-  pid_t process_;
-  int status_ = 0;
-};
+/// A process that has done prepare(mediator), and is stopped before act(mediator).
+template <class Prepare, class Act>
+Victim mediator_victim(TestSegment& test, Prepare prepare, Act act) {
+  return Victim([&] {
+    shared::Thread self = test.join();
+    StreamMediator mediator(self);
+    prepare(mediator);
+    Victim::act([&] { act(mediator); });
+  });
+}
 
 uint64_t first_step() { return std::random_device()() % kStride; }
 void nothing(StreamMediator&) {}
+void listen_at_port(StreamMediator& mediator) { (void)mediator.listen("127.0.0.1", kPort); }
 
 class MediatorFault : public ::testing::Test {
  protected:
@@ -99,10 +76,10 @@ TEST_F(MediatorFault, EveryInstructionMayBeItsLast) {
     asks_.write("secret");
     Tuple tuple = to_server(end_of_stream(), "public");
     std::vector<FieldView> put = views_of(tuple);
-    ended = Victim(test_, nothing, [&](StreamMediator& mediator) {
+    ended = mediator_victim(test_, nothing, [&](StreamMediator& mediator) {
       (void)mediator.inp(wanted);
       (void)mediator.out(put);
-    }).killed_after(steps);
+    }).kill_after(steps).ended;
     if (steps % 2) reap();  // else the programs find what it holds themselves
     asks_.write("!");
     std::string got = answers_.read_some(100);
@@ -175,7 +152,7 @@ class KilledServer : public ::testing::Test {
 TEST_F(KilledServer, WhileItBeginsToListen) {
   uint64_t steps = first_step();
   for (bool ended = false; !ended; steps += kStride) {
-    ended = Victim(test_, nothing, [](StreamMediator& mediator) { (void)mediator.listen("127.0.0.1", kPort); }).killed_after(steps);
+    ended = mediator_victim(test_, nothing, listen_at_port).kill_after(steps).ended;
     EXPECT_TRUE(can_listen());
     EXPECT_TRUE(reap_all());
     EXPECT_EQ(ProgramEnd(client_, kPort).socket(), nullptr);
@@ -192,14 +169,14 @@ TEST_F(KilledServer, WhileItServes) {
     std::string name = next_connection();
     Tuple answer{"stream", name, "s>c", 0, Bytes{"answer"}}, end{"stream", name, "s>c", 6, Nil{}};
     std::vector<FieldView> puts[] = {views_of(answer), views_of(end)};
-    Victim victim(test_, [](StreamMediator& mediator) { (void)mediator.listen("127.0.0.1", kPort); }, [&](StreamMediator& mediator) {
+    Victim victim = mediator_victim(test_, listen_at_port, [&](StreamMediator& mediator) {
       for (int i = 0; i < 2; ++i) (void)mediator.inp(wanted);
       for (const auto& put : puts) (void)mediator.out(put);
     });
     ProgramEnd client(client_, kPort);
     ASSERT_EQ(client.name(), name);
     client.write("question");
-    ended = victim.killed_after(steps);
+    ended = victim.kill_after(steps).ended;
     std::string got = client.read();
     EXPECT_TRUE(got.empty() || got == "answer") << got;
     answered += !got.empty();

@@ -16,15 +16,29 @@
 //          its own for asynchronous requests.
 // killed   a process may be killed at any instruction: what it took and had not yet been given is back in the space, and its waits are
 //          gone.
-// errors   thrown as Failure (result.hh), whose text says what to do; nothing was changed then. Its code is
-//            no_such_file_or_directory      there is no such space
-//            no_space_on_device             the space or the segment is full
-//            message_size                   over a gigabyte or 4096 fields
-//            illegal_byte_sequence          a string is not UTF-8; bytes are Bytes
-//            identifier_removed             the space was dropped; open it anew
-//            EUCLEAN                        the space is damaged and closed
-//            too_many_files_open_in_system  as many threads as can do use spaces already
-//            operation_not_permitted        "net" is changed by mediators only (mediator.hh)
+// errors   thrown as Failure (result.hh), whose text says what to do; nothing was changed then. Its code, of which
+//          docs/reference.md says who throws it, or that of a system call that failed:
+//            no_such_file_or_directory       there is no such space
+//            file_exists                     there is one already
+//            invalid_argument                no name for a space; one space as source and destination; got twice; what no mediator can put
+//            no_space_on_device              the space, the segment or /dev/shm is full
+//            message_size                    over a gigabyte, 4096 fields or 32 levels of nesting, or larger than the space
+//            illegal_byte_sequence           a string is not UTF-8; bytes are Bytes
+//            value_too_large                 an unsigned integer beyond 63 bits
+//            identifier_removed              the space was dropped; open it anew. A Subscription is another thread's
+//            EUCLEAN                         the space is damaged and closed
+//            operation_not_permitted         "net" is changed by mediators only, each in its thread (mediator.hh)
+//            operation_not_supported         collected into "net", or into another host's space
+//            broken_pipe                     the stream that a mediator puts to has ended
+//            address_in_use                  somebody listens where a mediator would
+//            no_buffer_space                 the community has as many listeners as it can
+//            too_many_files_open_in_system   as many threads as can do use spaces already
+//            permission_denied               the host's folder is another user's, or cannot be written
+//            state_not_recoverable           the host's node does not start
+//            protocol_not_supported          the host's segment is of another version of Godwit
+//            resource_unavailable_try_again  the host's node does not answer: of "net"
+//            function_not_supported          the host's node is of another version: of "net"
+//            bad_message                     the same
 // source   Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
 #pragma once
 #include <functional>
