@@ -46,11 +46,10 @@ bool tuple_of(const Json& json, Tuple& out, size_t depth);
 bool number_of(const Json& value, Type type, Field& out) {
   if (!value.is_string() && !value.is_number()) return false;
   std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  if (type == Type::kFloat && value.is_number()) return out = value.get<double>(), true;
   auto parsed = parse_tuple(std::string("(").append(text).append(")"));
   if (!parsed || parsed->arity() != 1) return false;
   out = (*parsed)[0];
-  if (type == Type::kFloat && out.type() == Type::kInt && value.is_number())
-    out = static_cast<double>(*out.get<int64_t>());
   return out.type() == type;
 }
 

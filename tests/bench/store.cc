@@ -204,10 +204,38 @@ double trips(const Trip& trip) {
   return ns_each(20000, [&](int) { trip(); }) / 1e3;
 }
 
-void handover() {
+// The processors that we may use, the calling thread on one of them until this ends.
+class Placed {
+ public:
+  Placed() {
+    sched_getaffinity(0, sizeof all_, &all_);
+    for (int i = 0; i < CPU_SETSIZE; ++i)
+      if (CPU_ISSET(i, &all_)) last_ = i, first_ = first_ < 0 ? i : first_;
+    on_first();
+  }
+  ~Placed() { sched_setaffinity(0, sizeof all_, &all_); }
+  void on_first() const { stay_on(first_); }
+  void on_last() const { stay_on(last_); }
+
+ private:
+  static void stay_on(int processor) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    sched_setaffinity(0, sizeof set, &set);
+  }
+  cpu_set_t all_;
+  int first_ = -1, last_ = -1;
+};
+
+// From an out, or a futex's wake, until who slept for it in another process has returned.
+Measured wake_ups(bool apart) {
+  Placed placed;
+  auto place_other = [&] { apart ? placed.on_last() : placed.on_first(); };
   Space space = space_named("bench");
   auto& shared = *static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   pid_t taker = process([&] {
+    place_other();
     for (;;) {
       auto [go_on] = space.in("wake", formal<bool>);
       shared.taken = now_ns();
@@ -215,6 +243,7 @@ void handover() {
     }
   });
   pid_t sleeper = process([&] {
+    place_other();
     for (uint32_t seen = 0;;) {
       while (shared.word == seen) futex(shared.word, FUTEX_WAIT, seen);
       seen = shared.word;
@@ -233,6 +262,13 @@ void handover() {
   shared.word = ~0u;
   futex(shared.word, FUTEX_WAKE, 1);
   waitpid(taker, nullptr, 0), waitpid(sleeper, nullptr, 0);
+  return asleep;
+}
+
+// With a processor for each of the two, and one for both.
+void handover() {
+  Measured apart = wake_ups(true), together = wake_ups(false);
+  Space space = space_named("bench");
   pid_t echo = process([&] {
     while (std::get<0>(space.in("ping", formal<bool>))) space.out("pong");
   });
@@ -242,7 +278,8 @@ void handover() {
   });
   space.out("ping", false);
   waitpid(echo, nullptr, 0);
-  print(asleep, "us", false, {{"awake_round_trip_us", trip}});
+  print(apart, "us", false, {{"one_processor_ours", together.ours}, {"one_processor_peer", together.peer},
+                             {"one_processor_ratio", together.peer / together.ours}, {"awake_round_trip_us", trip}});
 }
 
 // ---- Many tuples

@@ -35,7 +35,7 @@ class Demos(unittest.TestCase):
         os.mkdir(self.home, 0o700)
         self.environment = {**os.environ, "GODWIT_HOME": self.home}
         self.addCleanup(self.folder.cleanup)
-        self.addCleanup(lambda: self.godwit("node", "--stop"))
+        self.addCleanup(lambda: self.godwit("node", "--stop", "--discard"))
 
     def godwit(self, *words):
         return subprocess.run([GODWIT, *words], env=self.environment, capture_output=True, text=True, timeout=60).stdout
@@ -88,7 +88,7 @@ class Demos(unittest.TestCase):
         demo = self.start("mandelbrot", *TRIFLE["mandelbrot"], "--file", "/nowhere/m.png")
         self.assertRegex(demo.communicate(timeout=60)[1], r"\Amandelbrot: cannot write /nowhere/m\.png: .+; --file .+\n\Z")
         self.assertEqual((demo.returncode, self.spaces()), (1, []))
-        self.godwit("node", "--stop")
+        self.godwit("node", "--stop", "--discard")
         self.godwit("node", "--segment-size", "16M")
         demo = self.start("matrix", "--blocks", "8", "--block", "128", "--workers", "4")
         self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: the .+ is full; .+\n\Z")

@@ -62,7 +62,7 @@ class Mediators(unittest.TestCase):
     def stop_node(self):
         while self.godwit("ps", "--json")[1]:  # else it leaves the segment to the pods
             pass
-        self.godwit("node", "--stop")
+        self.godwit("node", "--stop", "--discard")
 
     def popen(self, *words, **options):
         return subprocess.Popen(words, env=self.environment, **options)
@@ -156,7 +156,8 @@ class Mediators(unittest.TestCase):
             self.assertTrue(out.startswith(f'("stream", "{connection}", "c>s", {11 + taken}, b"xx'))
             taken += out.count("x")
         self.assertEqual(client.hear(), "None")
-        self.puts(f'("stream", "{connection}", "c>s", 300011, b"al")', f'("stream", "{connection}", "c>s", 300013, b"tered")')
+        self.puts(f'("stream", "{connection}", "c>s", 300011, b"al")')
+        self.puts(f'("stream", "{connection}", "c>s", 300013, b"tered")')
         self.assertEqual(server.ask("c.recv(7, socket.MSG_WAITALL)"), "b'altered'")
         server.ask('c.sendall(b"answer")')
         self.assertEqual(self.net("inp", '("stream", ?, "c>s", ?, ?)')[0], ABSENT)

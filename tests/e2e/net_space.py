@@ -163,7 +163,7 @@ def one_host():
             for verb in ("out", "in", "inp"):
                 host.net(verb, '("stream", "x", "c>s", 0, b"")', status=4)
         finally:
-            host.popen(GODWIT, "node", "--stop", stdout=subprocess.DEVNULL).wait()
+            host.popen(GODWIT, "node", "--stop", "--discard", stdout=subprocess.DEVNULL).wait()
 
 
 def two_hosts():

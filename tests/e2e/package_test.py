@@ -27,7 +27,7 @@ def says_what_it_should(program, prefix, home):
         said = run(program, env=environment)
         assert said == EXPECTED, said
     finally:
-        run(os.path.join(prefix, "bin", "godwit"), "node", "--stop", env=environment)
+        run(os.path.join(prefix, "bin", "godwit"), "node", "--stop", "--discard", env=environment)
 
 
 def library_folder(prefix):

@@ -147,6 +147,6 @@ with tempfile.TemporaryDirectory(prefix="godwit-pages-") as here:
     try:
         go_through(shell)
     finally:
-        shell.run("godwit node --stop")
+        shell.run("godwit node --stop --discard")
         shell.process.communicate("")
 print("every block of the page is as it says")

@@ -23,7 +23,7 @@ class Spaces(unittest.TestCase):
         self.home = tempfile.TemporaryDirectory(prefix="godwit-spaces-")
         self.environment = {**os.environ, "GODWIT_HOME": self.home.name}
         self.addCleanup(self.home.cleanup)
-        self.addCleanup(lambda: self.godwit("node", "--stop"))
+        self.addCleanup(lambda: self.godwit("node", "--stop", "--discard"))
 
     def popen(self, *words):
         return subprocess.Popen([GODWIT, *words], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -71,6 +71,31 @@ class Spaces(unittest.TestCase):
             done = subprocess.run([GODWIT, "in", '("kept")'], env=self.environment, stdout=full, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, REFUSED)
         self.gives("inp", '("kept")', out='("kept")\n')
+
+    def test_several_are_put_in_all_or_none(self):
+        self.gives("spaces", "--create", "small", "--capacity", "2000")
+        long = "x" * 800
+        self.gives("out", f'("a", "{long}")', f'("b", "{long}")', f'("c", "{long}")', "--space", "small", status=REFUSED)
+        self.gives("count", "(?, ?)", "--space", "small", out="0\n")
+        self.gives("out", '("a", 1)', '("b", 2)', "--space", "small")
+        self.gives("count", "(?, ?)", "--space", "small", out="2\n")
+
+    def test_what_spaces_hold_outlives_the_node(self):
+        self.gives("out", '("kept", 1)')
+        waiting = self.popen("in", '("later", ?)')
+        self.until_waiting(1)
+        self.assertRegex(self.godwit("node", "--stop")[1], r"\Aleft \S+; nothing runs here; spaces keep 1 tuple\n\Z")
+        self.gives("out", '("later", 2)')
+        self.assertEqual(waiting.communicate(timeout=60)[0], '("later", 2)\n')
+        self.gives("in", '("kept", ?)', out='("kept", 1)\n')
+        waiting = self.popen("in", '("never", ?)')
+        self.until_waiting(1)
+        self.gives("out", '("gone", 1)')
+        self.assertEqual(self.godwit("node", "--stop", "--discard")[0], DONE)
+        self.assertIn("dropped", waiting.communicate(timeout=60)[1])
+        self.assertEqual(waiting.returncode, REFUSED)
+        self.gives("count", "(?, ?)", out="0\n")
+        self.assertEqual(self.godwit("node", "--discard")[0], USAGE)
 
     def test_spaces_are_made_filled_and_dropped(self):
         self.gives("spaces", "--create", "small", "--capacity", "4096")
@@ -126,6 +151,12 @@ class Spaces(unittest.TestCase):
         self.assertEqual(self.piped("\n".join(tuples).encode() + b"\n\n", "--space", "text"), (DONE, ""))
         self.assertEqual(self.godwit("export", "--json", "--space", "text")[1], self.godwit("export", "--json")[1])
         self.gives("export", '("t", ?, ?)', "--json", out='[{"string":"t"},{"bytes":"AP8="},{"tuple":[{"string":"n"},{"tuple":[]}]}]\n')
+
+    def test_text_of_other_systems_is_imported(self):
+        for text in (b'\xef\xbb\xbf("a", 1)\r\n\r\n("a", 2)\r\n', b'[{"string":"a"},{"float":9223372036854775808}]\r\n'):
+            done = subprocess.run([GODWIT, "import"], env=self.environment, input=text, capture_output=True)
+            self.assertEqual((done.returncode, done.stderr), (DONE, b""))
+        self.gives("count", '("a", ?)', out="3\n")
 
     def test_import_says_where_it_stopped(self):
         for text, where in ((b'("a", 1)\n("a", \n', "line 2"), (b'[{"int":"1"}]\nnonsense\n', "line 2"), (b"\x91\x01\xc1", "tuple 2"),

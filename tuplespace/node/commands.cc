@@ -31,7 +31,7 @@ namespace {
 
 constexpr std::string_view kNodeUsage =
     R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--segment-size SIZE] [--foreground]
-       godwit node --stop
+       godwit node --stop [--discard]
 
 Runs the daemon of this host, in the background unless --foreground. Prints "ready H A:P" once it
 serves. Other commands start it by themselves on a single host; start it by hand to join hosts.
@@ -46,7 +46,8 @@ serves. Other commands start it by themselves on a single host; start it by hand
                    One that pods use keeps the size that it was made with
    --foreground    stay in the foreground; SIGTERM leaves
    --stop          the node leaves; programs that run in pods go on, and a node started later takes
-                   them up again
+                   them up again. Tuples stay in the host's memory until it restarts
+   --discard       of --stop: all spaces are dropped
 
 The four settings are remembered: a node started without them, also by another command, comes back as
 it was.
@@ -162,14 +163,14 @@ bool wait_for_exit(int pidfd, int milliseconds) {
 }
 
 // Asked to leave by its socket, else by SIGTERM; done when its process is gone.
-int stop_node(const Home& home) {
+int stop_node(const Home& home, bool discard) {
   auto pid = home.running_node();
   if (!pid) return std::printf("no node is running\n"), kDone;
   UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
   auto client = NodeClient::connect(home);
   std::string words = "left";
   if (client) {
-    Answer answer = client->call("node.stop", pack_map(), std::chrono::seconds(5));
+    Answer answer = client->call("node.stop", pack_map("discard", discard), std::chrono::seconds(5));
     if (answer) decode(answer->get(), words);
     else if (process.valid()) syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0);
   }
@@ -209,9 +210,9 @@ std::optional<uint64_t> parse_segment_size(std::string_view text) {
 }
 
 int run_node(const Args& args) {
-  static constexpr std::array<OptionSpec, 6> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
+  static constexpr std::array<OptionSpec, 7> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
                                                         {"--join", Takes::kValue}, {"--segment-size", Takes::kValue},
-                                                        {"--foreground"}, {"--stop"}}};
+                                                        {"--foreground"}, {"--stop"}, {"--discard"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("node", options.error().what);
   if (!options->words().empty()) return usage_error("node", "unexpected word '" + options->words()[0] + "'");
@@ -227,7 +228,8 @@ int run_node(const Args& args) {
     return usage_error("node", "--segment-size takes 16M to 64G, or as many bytes, not '" + *size + "'");
   auto home = Home::open();
   if (!home) return fail("node", home.error());
-  if (options->has("--stop")) return stop_node(*home);
+  if (options->has("--discard") && !options->has("--stop")) return usage_error("node", "--discard goes with --stop");
+  if (options->has("--stop")) return stop_node(*home, options->has("--discard"));
   NodeOptions wanted{options->value("--host-name").value_or(""), options->value("--listen").value_or(""),
                      options->value("--join").value_or(""), segment_size};
   return options->has("--foreground") ? serve_in_foreground(*home, wanted) : serve_in_background(*home, wanted);

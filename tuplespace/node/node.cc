@@ -316,11 +316,15 @@ std::string Node::farewell() const {
   std::string names;
   for (const auto& [id, pod] : directory().pods())
     if (pod.host == self_.name) names += (names.empty() ? "" : ", ") + pod.name;
-  return "left " + self_.name + (names.empty() ? "; nothing runs here" : "; still running here: " + names);
+  std::string words = "left " + self_.name + (names.empty() ? "; nothing runs here" : "; still running here: " + names);
+  for (const auto& remark : farewells_)
+    if (std::string more = remark(); !more.empty()) words += "; " + more;
+  return words;
 }
 
-void Node::leave() {
+void Node::leave(bool discard) {
   if (std::exchange(leaving_, true)) return;
+  discards_ = discard;
   for (auto hook = stop_hooks_.rbegin(); hook != stop_hooks_.rend(); ++hook) (*hook)();  // rooms build on earlier ones
   replica_->save();
   submit(host_left(self_.name), [this](Result<Packed>) {
@@ -356,9 +360,10 @@ void Node::serve_own_methods() {
     reply.send(pack_map("host", self_.name, "address", self_.address, "pid", static_cast<int>(getpid()), "first",
                         replica_->is_first(), "number", self_.number, "applied", directory().applied()));
   }, Retry::kRepeated);
-  serve("node.stop", [this](const auto&, Reply reply) {
-    reply.send_value(farewell());
-    leave();
+  serve("node.stop", [this](const auto& params, Reply reply) {
+    bool discard = Fields(params).get_or<bool>("discard", false);
+    reply.send_value(discard ? "left " + self_.name : farewell());
+    leave(discard);
   });
   serve("hosts", [this](const auto&, Reply reply) { gather_hosts(reply); }, Retry::kRepeated);
 }

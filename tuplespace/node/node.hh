@@ -85,10 +85,14 @@ class Node {
   // For the command.
   /// Joins, runs the hooks, then calls back: the node serves, or why it cannot.
   void start(std::function<void(Result<void>)> callback);
-  /// Runs the stop hooks, tells the community, stops the loop.
-  void leave();
-  /// "left H; still running here: A, B"
+  /// Runs the stop hooks, tells the community, stops the loop. discard: what spaces hold goes too.
+  void leave(bool discard = false);
+  /// Whether it leaves so.
+  bool discards() const { return discards_; }
+  /// "left H; still running here: A, B", and what else remarks of rooms say.
   std::string farewell() const;
+  /// What stays besides pods when the node leaves; empty: nothing.
+  void on_farewell(std::function<std::string()> remark) { farewells_.push_back(std::move(remark)); }
 
  private:
   Node(const Home& home, UniqueFd lock) : home_(home), lock_(std::move(lock)) {}
@@ -139,6 +143,8 @@ class Node {
   std::multimap<uint64_t, Reply> ends_;           // who waits for a pod's end, by its id
   std::vector<std::function<Result<void>()>> start_hooks_;
   std::vector<std::function<void()>> stop_hooks_;
+  std::vector<std::function<std::string()>> farewells_;
+  bool discards_ = false;
   std::vector<std::string> remarks_;
   bool serving_ = false;  // on_start's hooks have begun
   bool leaving_ = false;

@@ -6,8 +6,8 @@
 namespace godwit::shared {
 namespace {
 
-// Free runs of one length that keep their pages, to be used again without page faults.
-constexpr uint32_t kHot = 64;
+// Free runs of one length keep their pages, to be used again without page faults: so many, and so many chunks of them.
+constexpr uint32_t kHot = 64, kHotChunks = 1024;
 
 uint32_t list_of(uint32_t length) { return length < kFreeLists ? length : 0; }
 
@@ -142,7 +142,8 @@ void give_back(Thread& self, Slot& slot) {
   }
   Chunk& chunk = self.segment.chunks()[first];
   // Nobody but us can reach the run, so its pages may go before the lock is taken.
-  if (__atomic_load_n(&header.free_counts[list_of(chunk.length)], __ATOMIC_RELAXED) >= kHot)
+  uint64_t hot = uint64_t{__atomic_load_n(&header.free_counts[list_of(chunk.length)], __ATOMIC_RELAXED)} + 1;
+  if (hot > kHot || hot * chunk.length > kHotChunks)
     madvise(self.segment.base() + slot.intent, chunk.length * kChunk, MADV_REMOVE);
   lock(self, kAllocator);
   push(self, first);

@@ -71,11 +71,7 @@ void lock(Thread& self, Lock& lock, Heir heir) {
   }
 }
 
-void unlock(Thread& self, Lock& lock) {
-  compiler_barrier();
-  if (lock.word.exchange(0, std::memory_order_release) & kLockWaiters) wake_one(lock.word);
-  self.leave();
-}
+void wake_waiter(Lock& lock) { wake_one(lock.word); }
 
 // kRecovery is a leaf, and what it guards is idempotent: it is simply taken over.
 void lock(Thread& self, LockName name) {

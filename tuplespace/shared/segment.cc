@@ -101,8 +101,8 @@ int Segment::open(const char* name, Segment* out, void* address, uint64_t reach)
   if (fd < 0) return -errno;
   struct stat st;
   int result = fstat(fd, &st) != 0 ? -errno : 0;
-  if (!result && static_cast<uint64_t>(st.st_size) < sizeof(Header)) result = -EPROTO;
-  if (!result && st.st_uid != geteuid() && geteuid() != 0) result = -EACCES;
+  if (!result && (st.st_uid != geteuid() || st.st_mode & 077)) result = -EACCES;  // anybody can foresee the name
+  if (!result && static_cast<uint64_t>(st.st_size) < sizeof(Header)) result = -EBADMSG;
   if (!result) {
     uint64_t length = reach ? reach : static_cast<uint64_t>(st.st_size);
     int flags = MAP_SHARED | MAP_NORESERVE | (address ? MAP_FIXED_NOREPLACE : 0);
@@ -111,10 +111,8 @@ int Segment::open(const char* name, Segment* out, void* address, uint64_t reach)
       result = -errno;
     } else {
       Header* header = static_cast<Header*>(base);
-      if (header->magic != kSegmentMagic || header->version != kSegmentVersion ||
-          header->size != static_cast<uint64_t>(st.st_size))
-        result = header->magic ? -EPROTO : -EAGAIN;
-      if (!result && !header->ready.load(std::memory_order_acquire)) result = -EAGAIN;
+      if (header->magic != kSegmentMagic || !header->ready.load(std::memory_order_acquire)) result = -EBADMSG;
+      else if (header->version != kSegmentVersion || header->size != static_cast<uint64_t>(st.st_size)) result = -EPROTO;
       if (result) munmap(base, length);
       if (!result) *out = Segment(base);
     }

@@ -75,7 +75,12 @@ using Heir = void (*)(Thread& self, uint32_t owner);
 /// Takes the lock, recovering what a dead owner left. Enters a section that unlock() leaves.
 /// The thread has nothing in its undo log, unless the lock is kRecovery.
 void lock(Thread& self, Lock& lock, Heir heir);
-void unlock(Thread& self, Lock& lock);
+void wake_waiter(Lock& lock);
+inline void unlock(Thread& self, Lock& lock) {
+  compiler_barrier();
+  if (lock.word.exchange(0, std::memory_order_release) & kLockWaiters) wake_waiter(lock);
+  self.leave();
+}
 void lock(Thread& self, LockName name);
 void unlock(Thread& self, LockName name);
 

@@ -42,8 +42,8 @@ class Backend {
 
   /// errors  timed_out and operation_canceled, of the wait for room.
   virtual Result<void> out(TupleView tuple, const Wait& wait) = 0;
-  /// All or none, at one moment; does not wait for room.
-  virtual Result<void> out_all(std::span<const Tuple> tuples) = 0;
+  /// All or none, at one moment. wait: for room; null: does not.
+  virtual Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) = 0;
   /// wait     null: answers at once.
   /// returns  whether there was a tuple, and receive took it.
   /// errors   timed_out, operation_canceled.

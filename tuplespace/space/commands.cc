@@ -224,6 +224,7 @@ int out(const Args& args) {
   auto request = parse(args, kMediate);
   if (!request) return usage_error("out", request.error().what);
   if (request->words.empty()) return usage_error("out", tuple_needed().what);
+  if (request->mediates && request->words.size() > 1) return usage_error("out", "--mediate puts one TUPLE at a time");
   std::vector<Tuple> tuples;
   for (const std::string& word : request->words) {
     auto tuple = parse_tuple(word);
@@ -232,9 +233,8 @@ int out(const Args& args) {
   }
   auto space = open_for(*request);
   if (!space) return fail("out", space.error());
-  for (const Tuple& tuple : tuples)
-    if (auto done = (*space)->out(views_of(tuple), request->wait); !done) return fail("out", done.error());
-  return kDone;
+  auto done = tuples.size() == 1 ? (*space)->out(views_of(tuples[0]), request->wait) : (*space)->out_all(tuples, &request->wait);
+  return done ? kDone : fail("out", done.error());
 }
 
 using Get = Result<bool> (Backend::*)(Backend::AnyOf, const Wait*, const Backend::Receive&);
@@ -339,8 +339,7 @@ int import_tuples(const Args& args) {
   });
   if (done) return kDone;
   Error error = done.error();
-  error.what = error.message() + " (" + std::to_string(number) + " tuples before it were put in)";
-  return fail("import", exit_status(error), error.what);
+  return fail("import", exit_status(error), error.message() + " (" + std::to_string(number) + " tuples before it were put in)");
 }
 
 // ---- spaces

@@ -23,7 +23,7 @@ class LocalBackend final : public Backend {
   LocalBackend(std::shared_ptr<Host> host, store::Store store) : host_(std::move(host)), store_(std::move(store)) {}
 
   Result<void> out(TupleView tuple, const Wait& wait) override { return store_.out(tuple, &wait); }
-  Result<void> out_all(std::span<const Tuple> tuples) override { return store_.out_all(tuples); }
+  Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) override { return store_.out_all(tuples, wait); }
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.in(any_of, wait, receive); }
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.rd(any_of, wait, receive); }
   Result<uint64_t> count(AnyOf any_of) override { return store_.count(any_of); }
@@ -36,7 +36,7 @@ class LocalBackend final : public Backend {
   Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) override {
     store::Store* other = to.store();
     if (!other || other->segment().base() != store_.segment().base())
-      return make_error(std::errc::operation_not_supported, "tuples are collected into another space of the same host");
+      return make_error(std::errc::operation_not_supported, "tuples are collected into another space of the same host; name one of those that godwit spaces lists");
     return copies ? store_.copy_collect(*other, any_of) : store_.collect(*other, any_of);
   }
   store::Store* store() override { return &store_; }

@@ -17,7 +17,7 @@ class MediatorBackend final : public Backend {
 
   Result<uint16_t> listen(const std::string& host, uint16_t port);
   Result<void> out(TupleView tuple, const Wait& wait) override;
-  Result<void> out_all(std::span<const Tuple> tuples) override { return net_->out_all(tuples); }
+  Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) override { return net_->out_all(tuples, wait); }
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override;
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override { return net_->rd(any_of, wait, receive); }
   Result<uint64_t> count(AnyOf any_of) override { return net_->count(any_of); }

@@ -46,7 +46,7 @@ class NetWatcher final : public Watcher {
       if (!fresh_.empty()) continue;
       if (!wait) return false;
       if (wait->stop.stop_requested()) return stopped();
-      if (std::chrono::steady_clock::now() >= wait->deadline) return make_error(std::errc::timed_out, "nothing came in time");
+      if (std::chrono::steady_clock::now() >= wait->deadline) return make_error(std::errc::timed_out, "the time is over; without one a watch goes on");
       source_.wait(mark, wait->deadline);
     }
   }
@@ -125,12 +125,12 @@ class NetBackend final : public Backend {
     if (!copies) return mediators_only();
     auto tuples = all(any_of);
     if (!tuples) return tuples.error();
-    auto put = to.out_all(*tuples);
+    auto put = to.out_all(*tuples, nullptr);
     if (!put) return put.error();
     return tuples->size();
   }
 
-  Result<void> out_all(std::span<const Tuple>) override { return mediators_only(); }
+  Result<void> out_all(std::span<const Tuple>, const Wait*) override { return mediators_only(); }
 
   Result<std::unique_ptr<Watcher>> watch(AnyOf any_of) override {
     auto desk = store::Desk::of(host_->segment());

@@ -14,8 +14,12 @@ namespace {
 using Take = std::function<Result<void>(const Tuple&)>;
 
 Error at(const char* what, uint64_t number, const Error& error) {
-  return Error{error.code, what + std::string(" ") + std::to_string(number) + ": " + error.message() +
+  return Error{error.code, what + std::string(" ") + std::to_string(number) + ": " + error.what +
                                "; mend it and import from there on"};
+}
+
+Error not_tuples() {
+  return make_error(std::errc::bad_message, "stdin holds no tuples; they are msgpack, JSON lines or text lines, as godwit help import says");
 }
 
 Result<void> read_to_its_end(FILE* from) {
@@ -32,7 +36,7 @@ Result<void> read_lines(FILE* from, Result<Tuple> (*parse)(std::string_view), co
     ++number;
     std::string_view text(line, static_cast<size_t>(length));
     if (text.find_first_not_of(" \t\r\n") == text.npos) continue;
-    if (text.ends_with('\n')) text.remove_suffix(1);
+    while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
     auto tuple = parse(text);
     if (!tuple) return at("line", number, tuple.error());
     if (auto done = take(*tuple); !done) return done;
@@ -60,7 +64,7 @@ Result<void> read_packed(FILE* from, const Take& take) {
       start = 0;
       if (!read_more(from, bytes)) {
         if (bytes.empty() || std::ferror(from)) return read_to_its_end(from);
-        return at("tuple", number, make_error(std::errc::bad_message, "it ends in the middle"));
+        return at("tuple", number, make_error(std::errc::bad_message, "it ends in the middle; it is cut off"));
       }
       length = first_object(bytes);
     }
@@ -86,6 +90,8 @@ bool print_packed(const Tuple& tuple, FILE* to) {
 
 Result<void> read_tuples(FILE* from, const Take& take) {
   int first = std::getc(from);
+  if (first == 0xEF && !(std::getc(from) == 0xBB && std::getc(from) == 0xBF)) return not_tuples();  // else a byte order mark
+  if (first == 0xEF) first = std::getc(from);
   while (first == ' ' || first == '\n' || first == '\r' || first == '\t') first = std::getc(from);
   if (first == EOF) return read_to_its_end(from);
   std::ungetc(first, from);

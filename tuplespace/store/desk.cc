@@ -23,10 +23,32 @@ using namespace shared;
 std::atomic<uint64_t> forks = 0;
 void note_fork() { forks.fetch_add(1); }
 
+// The desk that the thread used last: found without a call.
+struct LastUsed {
+  const char* base = nullptr;
+  Desk* desk = nullptr;
+  uint64_t made_after_forks = 0;
+};
+[[gnu::tls_model("initial-exec")]] constinit thread_local LastUsed last_used;
+constinit thread_local bool over = false;  // the thread's desks are gone, and what is destroyed after them has none
+
 // A thread's desks, one a segment. What a forking thread had is its own and not the child's, who forgets it.
 struct Desks {
   std::vector<std::unique_ptr<Desk>> all;
   uint64_t made_after_forks = 0;
+
+  // After a fork they are the parent's.
+  void forget_parents() {
+    if (made_after_forks == forks.load(std::memory_order_relaxed)) return;
+    for (auto& desk : all) desk->self.slot = nullptr;
+    all.clear();
+    made_after_forks = forks;
+  }
+  ~Desks() {
+    forget_parents();
+    over = true;
+    last_used = {};
+  }
 };
 
 // Of a dead owner, under kRecovery.
@@ -53,12 +75,16 @@ void release_spaces(Thread& self, uint32_t owner) {
 void release_dead(Thread& self, uint32_t owner) { shared::release_dead(self, owner, release_spaces); }
 
 Result<Desk*> Desk::of(const Segment& segment) {
+  if (last_used.base == segment.base() && last_used.made_after_forks == forks.load(std::memory_order_relaxed)) return last_used.desk;
+  auto desk = find(segment);
+  if (desk) last_used = {segment.base(), *desk, forks};
+  return desk;
+}
+
+Result<Desk*> Desk::find(const Segment& segment) {
+  if (over) return make_error(std::errc::operation_not_permitted, "the thread has ended, and its standing in the segment with it");
   static thread_local Desks desks;
-  if (desks.made_after_forks != forks.load(std::memory_order_relaxed)) {
-    for (auto& desk : desks.all) desk->self.slot = nullptr;
-    desks.all.clear();
-    desks.made_after_forks = forks;
-  }
+  desks.forget_parents();
   for (auto& desk : desks.all)
     if (desk->self.segment.base() == segment.base()) return desk.get();
   static const int registered = pthread_atfork(nullptr, nullptr, note_fork);

@@ -64,6 +64,7 @@ class Desk {
  private:
   Desk() = default;
   shared::Slot& slot_of(uint32_t owner) const;
+  static Result<Desk*> find(const shared::Segment& segment);
   int join(const shared::Segment& segment);
   uint64_t chunks_in_use() const { return __atomic_load_n(&header().next_chunk, __ATOMIC_RELAXED); }
   uint64_t low_ = 0;

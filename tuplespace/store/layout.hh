@@ -128,8 +128,6 @@ struct Root {
   uint32_t blocks_when_full;         // out waits for room instead of failing
   std::atomic<uint32_t> room;        // futex word: grows when room was made that somebody waits for
   std::atomic<uint32_t> room_wanted;
-  std::atomic<uint32_t> arrivals;    // futex word: grows when a tuple has come and somebody watches
-  std::atomic<uint32_t> arrivals_wanted;
   uint32_t wild_waiters;             // in wild; changed under its lock, from 0 only under all stripes' locks (may_wait)
   Queue wild;                        // waiters that a tuple of any stripe may match
   Lock wild_lock;                    // after all stripes' locks

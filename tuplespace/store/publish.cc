@@ -70,28 +70,28 @@ void rehome(Desk& desk, Stripe& stripe, Stored& stored) {
   desk.commit();
 }
 
-// Whether anybody may wait for the stripe's tuples, or watch them. A stripe's own waiters come and go with its lock. Wild ones come with all
-// stripes' locks, but go with their queue's: so a 0 counts only if the queue is not locked after it was seen, for else it
-// may be the change of somebody who is killed before it stands.
-bool may_wait(const Root& root, const Stripe& stripe) {
-  if (stripe.waiters || root.watches || __atomic_load_n(&root.wild_waiters, __ATOMIC_ACQUIRE)) return true;
-  return root.wild_lock.word.load(std::memory_order_acquire) != 0;
+// Whether there may be wild waiters, or watches. They come with all stripes' locks; wild ones go with their queue's alone: so
+// a 0 counts only if nobody else has the queue locked after it was seen, for it may be the change of somebody who is killed
+// before it stands.
+bool may_be_wild(const Desk& desk, const Root& root) {
+  if (root.watches || __atomic_load_n(&root.wild_waiters, __ATOMIC_ACQUIRE)) return true;
+  return root.wild_lock.word.load(std::memory_order_acquire) != 0 && !desk.holds(root.wild_lock);
 }
 
 }  // namespace
 
 void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, bool comes,
              const std::function<void()>& let_go) {
-  if (root.arrivals_wanted.load(std::memory_order_relaxed)) tell_watchers(root);
-  if (!may_wait(root, stripe)) {
+  bool wild = may_be_wild(desk, root);
+  if (!wild && !stripe.waiters) {
     link(desk, stripe, tuple, shape, fields);
     let_go();
     desk.commit();
     return;
   }
   // Locked before anything changes: nobody may wait for a lock with a change half done.
-  bool all_locked = desk.holds(root.wild_lock);
-  if (!all_locked) desk.lock(root.wild_lock);  // freed with the stripe if we leave by an exception
+  bool locks = wild && !desk.holds(root.wild_lock);
+  if (locks) desk.lock(root.wild_lock);  // freed with the stripe if we leave by an exception
   for (bool linked = false, more = true; more; linked = true) {
     Takers takers;
     for_each_candidate(desk, root, stripe, fields, [&](Waiter& waiter) { consider(desk, takers, waiter, fields); });
@@ -99,12 +99,12 @@ void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, Tuple
     serve(desk, root, stripe, tuple, shape, fields, takers, linked);
     if (!linked) let_go();
     desk.commit();
-    if (!linked && comes) ring_watches(desk, root);
+    if (!linked && comes) ring_watches(desk, root, tuple);
     tell_answered(desk, takers);
     more = takers.more_readers;
     if (more) wake_answered(desk);
   }
-  if (!all_locked) desk.unlock(root.wild_lock);
+  if (locks) desk.unlock(root.wild_lock);
 }
 
 // Nothing is written: who has left meanwhile may have given its bench back.

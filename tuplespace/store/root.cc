@@ -76,12 +76,6 @@ LockedBoth::LockedBoth(Desk& desk, Root& a, Root& b) : first_(desk, &a < &b ? a 
 
 uint64_t next_age(Stripe& stripe) { return stripe.last_age = std::max<uint64_t>(__rdtsc(), stripe.last_age + 1); }
 
-void tell_watchers(Root& root) {
-  if (!root.arrivals_wanted.exchange(0)) return;
-  root.arrivals.fetch_add(1);
-  shared::wake_all(root.arrivals);
-}
-
 void made_room(Root& root) {
   if (!root.room_wanted.load(std::memory_order_relaxed) || !root.room_wanted.exchange(0)) return;
   root.room.fetch_add(1);

@@ -61,8 +61,6 @@ inline std::span<Stripe> stripes_of(Root& root) { return {root.stripes, root.str
 /// The age for a tuple that comes to the stripe (locked) now.
 uint64_t next_age(Stripe& stripe);
 
-/// Tells those who watch that a tuple may have come. They look with the stripe's lock.
-void tell_watchers(Root& root);
 /// Tells outs that wait for room.
 void made_room(Root& root);
 

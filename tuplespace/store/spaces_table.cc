@@ -1,11 +1,13 @@
 #include "tuplespace/store/spaces_table.hh"
 
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include <cstring>
 
 #include "tuplespace/shared/allocator.hh"
 #include "tuplespace/shared/futex.hh"
+#include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
@@ -49,7 +51,7 @@ Root* find_root(Desk& desk, std::string_view name) {
 }
 
 bool is_name(std::string_view name) {
-  if (name.empty() || name.size() > kNameLength || !is_utf8(name)) return false;
+  if (name.empty() || name.size() > kNameLength || !is_utf8(name) || name.front() == '-') return false;
   for (unsigned char c : name)
     if (c < 0x21 || c == 0x7f) return false;
   return true;
@@ -115,7 +117,7 @@ void empty(Desk& desk, Root& root) {
     clear(desk, stripe);
   }
   dismiss_waiters(desk, root);
-  ring_watches(desk, root);
+  ring_all_watches(desk, root);
   clear_root(root);
   root.room.fetch_add(1);
   wake_all(root.room);
@@ -160,12 +162,15 @@ Result<Opened> open_space(Desk& desk, std::string_view name) {
 Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
   if (!is_name(name))
     return make_error(std::errc::invalid_argument, "'" + std::string(name) + "' is no name for a space; use 1 to " +
-                                                       std::to_string(kNameLength) + " bytes without blanks");
+                                                       std::to_string(kNameLength) + " bytes without blanks, the first of them no '-'");
   DirectoryLock locked(desk);
   if (find_root(desk, name))
     return make_error(std::errc::file_exists, "there is a space named '" + std::string(name) + "'; --drop it first");
   Root* root = free_root(desk);
-  if (!root) return make_error(std::errc::no_space_on_device, "no room for another space; drop one");
+  if (!root && desk.header().spaces[kSpaces - 1])
+    return make_error(std::errc::no_space_on_device, "the host has " + std::to_string(kSpaces) + " spaces, the most; drop one");
+  if (!root)
+    return make_error(std::errc::no_space_on_device, "no memory for another space; take tuples, drop spaces, or make room in /dev/shm");
   start(*root, name, options);
   return Opened{root, root->generation};
 }
@@ -189,6 +194,22 @@ void finish_drops(Desk& desk) {
   for_each_root(desk, [&](Root& root) {
     if (root.state.load() == RootState::kDropping) finish_drop(desk, root);
   });
+}
+
+void drop_all_spaces(Desk& desk) {
+  for (const SpaceFacts& space : list_spaces(desk)) (void)drop_space(desk, space.name);
+}
+
+bool is_in_use(Desk& desk) {
+  for (const SpaceFacts& space : list_spaces(desk))
+    if (space.tuples || space.name != kDefaultSpace) return true;
+  const Area& area = *desk.self.segment.area_of(0);
+  for (uint32_t i = 1; i < area.slot_count.load(); ++i) {
+    Slot& slot = desk.self.segment.slot_of(owner_in(desk.self.segment, 0, i));
+    Offset bench = __atomic_load_n(&slot.bench, __ATOMIC_ACQUIRE);
+    if (bench && !slot.dead() && desk.self.segment.at<Bench>(bench)->pid != static_cast<uint32_t>(getpid())) return true;
+  }
+  return false;
 }
 
 std::vector<WaitFacts> list_waits(Desk& desk) {

@@ -26,6 +26,12 @@ Result<void> drop_space(Desk& desk, std::string_view name);
 void finish_drops(Desk& desk);
 std::vector<SpaceFacts> list_spaces(Desk& desk);
 
+/// Drops them all.
+void drop_all_spaces(Desk& desk);
+/// Whether anything would be lost with the segment: tuples, a space that somebody has made, or what a thread of another process
+/// is at.
+bool is_in_use(Desk& desk);
+
 struct WaitFacts {
   std::string space;
   bool takes;  // in, else rd

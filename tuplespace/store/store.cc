@@ -28,13 +28,22 @@ constexpr milliseconds kRoomTick{50};
 constexpr size_t kBalanced = 64;        // steps that the indexes follow a bulk operation at once; the rest comes with later ones
 constexpr uint32_t kCopied = 4096;  // bytes of a tuple that a rd copies under the lock; larger ones are pinned
 
-Error full() { return make_error(std::errc::no_space_on_device, "the space, or the segment, is full; take tuples, or make it with more room"); }
+Error space_full() {
+  return make_error(std::errc::no_space_on_device, "the space is full; take tuples from it, or create it with more capacity");
+}
+Error segment_full() {
+  return make_error(std::errc::no_space_on_device, "the host's segment, or /dev/shm, is full; take tuples, drop spaces, or make room in /dev/shm");
+}
+Error larger_than_the_space() {
+  return make_error(std::errc::message_size, "that is more than the space's capacity; create it with more");
+}
 std::optional<Error> too_large(TupleView tuple, uint64_t length) {
   if (tuple.size() <= kMaxArity && length <= kMaxPayload) return std::nullopt;
   return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
 }
 Error timed_out() { return make_error(std::errc::timed_out, "no such tuple came in time; inp and rdp look without waiting"); }
 Error no_room_in_time() { return make_error(std::errc::timed_out, "no room came in time; take tuples from the space"); }
+Error nothing_in_time() { return make_error(std::errc::timed_out, "the time is over; without one a watch goes on"); }
 Error not_its_own() {
   return make_error(std::errc::identifier_removed, "a watch is its thread's, and has ended with it; begin another");
 }
@@ -56,6 +65,17 @@ void abandon(Desk& desk) {
   settle(desk, *desk.bench);
   desk.bench->waiter.wanted = desk.bench->wake_count = 0;
   desk.bench->waiter.waiting = Waiting::kNo;
+}
+
+// After another exception, of the caller's or for want of memory.
+void let_go(Desk& desk) {
+  empty_hands(desk);
+  try {
+    end_wait(desk, desk.bench->waiter);
+    settle(desk, *desk.bench);
+  } catch (const Damaged&) {
+    abandon(desk);
+  }
 }
 
 // Sleeps until the wait is answered, or over, or a tick has passed.
@@ -81,7 +101,7 @@ class Showing {
   Showing(Desk& desk, Waiter& waiter) : desk_(desk), waiter_(waiter) { desk.showing = true; }
   ~Showing() {
     desk_.showing = false;
-    settle(desk_, waiter_);
+    if (waiter_.held || waiter_.pinned) settle(desk_, waiter_);
   }
 
  private:
@@ -172,6 +192,9 @@ Result<T> Store::work(F f) {
     if (&root == root_ && root_->generation.load() != generation_) return *closed();
     close_damaged(root);
     return damaged(root);
+  } catch (...) {
+    let_go(**desk);
+    throw;
   }
 }
 
@@ -188,25 +211,31 @@ Result<void> Store::out(TupleView tuple, const Wait* wait) {
   if (auto no = too_large(tuple, length)) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
     uint32_t stripe = stripe_of(*root_, tuple);
-    for (;;) {
-      uint32_t room = root_->room.load();
-      auto put = put_once(desk, stripe, tuple, length);
-      if (!put) return put.error();
-      if (*put) return {};
-      if (!wait || !root_->blocks_when_full) return full();
-      std::optional<Error> why;
-      if (over(*wait, why)) return why->code == std::errc::timed_out ? no_room_in_time() : *why;
-      sleep_on(root_->room, room, wait->deadline, kRoomTick);
-    }
+    return until_there_is_room(wait, [&] { return put_once(desk, stripe, tuple, length); });
   });
 }
 
-// False: no room; then who makes room will tell.
-Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length) {
-  if (!write_tuple(desk, *root_, number, tuple, length)) {
-    root_->room_wanted.store(root_->blocks_when_full);
-    return false;
+// Tries again while there is none, if the space is one where out waits for it.
+template <class F>
+Result<void> Store::until_there_is_room(const Wait* wait, F f) {
+  for (bool wanted = false;;) {
+    uint32_t room = root_->room.load();
+    std::optional<Error> no = f();
+    if (!no) return {};
+    if (!wait || !root_->blocks_when_full || no->code != std::errc::no_space_on_device) return *no;
+    if (!std::exchange(wanted, true)) {
+      root_->room_wanted.store(1);
+      continue;  // what room was made until now, is seen; from now on it is told
+    }
+    wanted = false;
+    std::optional<Error> why;
+    if (over(*wait, why)) return why->code == std::errc::timed_out ? no_room_in_time() : *why;
+    sleep_on(root_->room, room, wait->deadline, kRoomTick);
   }
+}
+
+std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length) {
+  if (!write_tuple(desk, *root_, number, tuple, length)) return segment_full();
   Ref ref = desk.bench->in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
   std::optional<Error> no;
@@ -221,17 +250,13 @@ Result<bool> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint6
       stored.age = next_age(stripe);
       publish(desk, *root_, stripe, ref, shape, tuple, true, [&] { put_down(desk, kFirstHand); });
       balance(desk, stripe);
-    } else if (!no && root_->capacity && memory > root_->capacity) {
-      no = make_error(std::errc::message_size, "the tuple is larger than the space's capacity; create it with more");
     } else if (!no) {
-      root_->room_wanted.store(root_->blocks_when_full);  // with the lock, so that no room is made unseen
+      no = fits ? segment_full() : memory > root_->capacity ? larger_than_the_space() : space_full();
     }
   }
-  bool there = desk.bench->in_hand[kFirstHand] == 0;
   give(desk, kFirstHand);
   wake_answered(desk);
-  if (no) return *no;
-  return there;
+  return no;
 }
 
 Result<bool> Store::in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
@@ -244,7 +269,7 @@ Result<bool> Store::rd(std::span<const TemplateView> any_of, const Wait* wait, c
 Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
   if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
-    if (!is_settled(desk)) return full();
+    if (!is_settled(desk)) return segment_full();
     NewWait wanted{verb, stripe_of(*root_, any_of), any_of, 0};
     std::string copied;
     for (std::optional<Error> why;;) {
@@ -269,7 +294,7 @@ Result<Store::Seen> Store::look(Desk& desk, Waiter& waiter, NewWait& wanted, boo
   if (auto no = closed()) return *no;
   Found found = find(desk, locked.stripes(), wanted.any_of);
   if (!found.tuple && waits) {
-    if (!write_wanted(desk, wanted.any_of)) return full();
+    if (!write_wanted(desk, wanted.any_of)) return segment_full();
     if (!wanted.ticket) wanted.ticket = __rdtsc();
     enqueue(desk, *root_, waiter, wanted);
     desk.commit();
@@ -336,28 +361,28 @@ Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
   });
 }
 
-Result<void> Store::out_all(std::span<const Tuple> tuples) {
+Result<void> Store::out_all(std::span<const Tuple> tuples, const Wait* wait) {
   for (const Tuple& tuple : tuples) {
     auto fields = views_of(tuple);
     if (auto no = too_large(fields, encoded_size(fields))) return *no;
   }
   return work<void>([&](Desk& desk) -> Result<void> {
-    if (!is_settled(desk)) return full();
-    begin_chain(desk, true);
-    std::vector<Ref> written;
-    std::optional<Error> no;
-    if (!write_chain(desk, tuples, &written)) no = full();
-    if (!no) no = receive(desk, written);
-    if (no) return settle(desk, *desk.bench), *no;
-    return {};
+    if (!is_settled(desk)) return segment_full();
+    return until_there_is_room(wait, [&] {
+      auto no = put_all_once(desk, tuples);
+      if (no) settle(desk, *desk.bench);
+      return no;
+    });
   });
 }
 
-// Lets what is on the chain in. An error: nothing has changed.
-std::optional<Error> Store::receive(Desk& desk, const std::vector<Ref>& written) {
+std::optional<Error> Store::put_all_once(Desk& desk, std::span<const Tuple> tuples) {
+  begin_chain(desk, true);
+  std::vector<Ref> written;
+  if (!write_chain(desk, tuples, &written)) return segment_full();
   Locked locked(desk, *root_, kStripes);
   if (auto no = closed()) return no;
-  if (!has_room_for(desk, written)) return full();
+  if (auto no = lacks_room_for(desk, written)) return no;
   receive_chain(desk);
   rebalance(desk, *root_, written.size());
   return std::nullopt;
@@ -380,7 +405,7 @@ Result<uint64_t> Store::copy_collect(Store& to, std::span<const TemplateView> an
 Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, bool copies) {
   if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space; name that one");
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
-    if (!is_settled(desk)) return full();
+    if (!is_settled(desk)) return segment_full();
     std::vector<Ref> all;
     {
       LockedBoth locked(desk, *root_, *to.root_);
@@ -388,7 +413,8 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
       if (auto no = to.closed()) return *no;
       all = matches_of(desk, stripes_of(*root_), any_of);
       to.begin_chain(desk, copies);
-      if (!to.has_room_for(desk, all) || !chain(desk, all, copies)) return full();
+      if (auto no = to.lacks_room_for(desk, all)) return *no;
+      if (!chain(desk, all, copies)) return segment_full();
       to.receive_chain(desk);
       rebalance(desk, *root_, all.size());
       rebalance(desk, *to.root_, all.size());
@@ -399,15 +425,16 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
 }
 
 // Of capacity; and the shapes' records there, so that nothing can fail later.
-bool Store::has_room_for(Desk& desk, const std::vector<Ref>& tuples) {
+std::optional<Error> Store::lacks_room_for(Desk& desk, const std::vector<Ref>& tuples) {
   uint64_t bytes = 0;
   for (Ref ref : tuples) {
     Fields fields = fields_of(desk, stored_at(desk, ref));
     bytes += memory_of(desk, ref);
     Stripe& stripe = root_->stripes[stripe_of(*root_, fields.view())];
-    if (!blaming(*root_, [&] { return shape_for(desk, stripe, fields.view()); })) return false;
+    if (!blaming(*root_, [&] { return shape_for(desk, stripe, fields.view()); })) return segment_full();
   }
-  return !root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity;
+  if (!root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity) return std::nullopt;
+  return bytes > root_->capacity ? larger_than_the_space() : space_full();
 }
 
 // Tuples that are chained from now on come here.
@@ -452,31 +479,22 @@ void Store::receive_chain(Desk& desk) {
 }
 
 Result<std::vector<Tuple>> Store::all(std::span<const TemplateView> any_of) {
-  std::vector<Tuple> tuples;
-  auto shown = show_all(any_of, [&](TupleView tuple) { return tuples.push_back(to_tuple(tuple)), true; });
-  if (!shown) return shown.error();
-  return tuples;
-}
-
-void Store::for_each(std::span<const TemplateView> any_of, const Visit& visit) { (void)show_all(any_of, visit); }
-
-Result<void> Store::show_all(std::span<const TemplateView> any_of, const Visit& visit) {
-  return work<void>([&](Desk& desk) -> Result<void> {
+  return work<std::vector<Tuple>>([&](Desk& desk) -> Result<std::vector<Tuple>> {
     Locked locked(desk, *root_, stripe_of(*root_, any_of));
     if (auto no = closed()) return *no;
-    for (Ref ref : matches_of(desk, locked.stripes(), any_of))
-      if (!visit(fields_of(desk, stored_at(desk, ref)).view())) break;
-    return {};
+    std::vector<Tuple> tuples;
+    for (Ref ref : matches_of(desk, locked.stripes(), any_of)) tuples.push_back(to_tuple(fields_of(desk, stored_at(desk, ref)).view()));
+    return tuples;
   });
 }
+
 
 Result<Watching> Store::watch(std::span<const TemplateView> any_of) {
   if (auto no = refuse(any_of)) return *no;
   return work<Watching>([&](Desk& desk) -> Result<Watching> {
-    if (auto no = closed()) return *no;
-    WatchRef begun = begin_watch(desk, *root_, any_of);
-    if (!begun.ref) return make_error(std::errc::no_space_on_device, "no room for a watch; a space has 16 at most");
-    return Watching{begun, desk.owner()};
+    auto begun = begin_watch(desk, *root_, any_of, [&] { return closed(); });
+    if (!begun) return begun.error();
+    return Watching{*begun, desk.owner()};
   });
 }
 
@@ -496,7 +514,7 @@ Result<bool> Store::next(Watching& watching, const Wait* wait, const std::functi
       }
       if (!wait) return false;
       std::optional<Error> why;
-      if (over(*wait, why)) return *why;
+      if (over(*wait, why)) return why->code == std::errc::timed_out ? nothing_in_time() : *why;
       std::stop_callback nudge(wait->stop, [&] { ring(watch); });
       sleep_on(watch.bell, bell, wait->deadline, kTick);
     }
@@ -522,13 +540,5 @@ void Store::end_watch(const Watching& watching) {
     return {};
   });
 }
-
-uint32_t Store::subscribe(std::span<const TemplateView>) {
-  uint32_t mark = root_->arrivals.load();
-  root_->arrivals_wanted.store(1);
-  return mark;
-}
-
-void Store::wait(uint32_t mark, Deadline deadline) { sleep_on(root_->arrivals, mark, deadline, kTick); }
 
 }  // namespace godwit::store

@@ -5,7 +5,6 @@
 #pragma once
 #include <functional>
 
-#include "tuplespace/source.hh"
 #include "tuplespace/store/encoding.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/spaces_table.hh"
@@ -21,7 +20,7 @@ struct Watching {
   uint64_t seen = 0, come = 0, missed = 0;
 };
 
-class Store final : public TupleSource {
+class Store {
  public:
   static Result<Store> open(const shared::Segment& segment, std::string_view name);
   static Result<Store> create(const shared::Segment& segment, std::string_view name, const SpaceOptions& options);
@@ -33,8 +32,8 @@ class Store final : public TupleSource {
   Result<void> out(TupleView tuple, const Wait* wait = nullptr);
 
   /// Puts several in: for everybody else at one moment, in that order. Who is killed in it has put in all or none.
-  /// errors  as out's without a wait; nothing has changed then.
-  Result<void> out_all(std::span<const Tuple> tuples);
+  /// errors  as out's; nothing has changed then.
+  Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait = nullptr);
 
   /// Takes a tuple that matches any of the templates, the oldest there is, or the first that comes.
   ///
@@ -79,11 +78,6 @@ class Store final : public TupleSource {
   Result<bool> next(Watching& watching, const Wait* wait, const std::function<void(TupleView)>& show);
   void end_watch(const Watching& watching);
 
-  /// As TupleSource says; visit is called with the space locked: it must not use it.
-  void for_each(std::span<const TemplateView> any_of, const Visit& visit) override;
-  uint32_t subscribe(std::span<const TemplateView> any_of) override;
-  void wait(uint32_t mark, Deadline deadline) override;
-
   const shared::Segment& segment() const { return segment_; }
 
  private:
@@ -91,18 +85,19 @@ class Store final : public TupleSource {
   template <class T, class F>
   Result<T> work(F f);
   std::optional<Error> closed() const;
-  Result<bool> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
+  template <class F>
+  Result<void> until_there_is_room(const Wait* wait, F f);
+  std::optional<Error> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
+  std::optional<Error> put_all_once(Desk& desk, std::span<const Tuple> tuples);
   Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   enum class Seen { kNone, kGot, kCopied };
   Result<Seen> look(Desk& desk, Waiter& waiter, NewWait& wanted, bool waits, std::string* copied);
-  Result<void> show_all(std::span<const TemplateView> any_of, const Visit& visit);
   std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
-  bool has_room_for(Desk& desk, const std::vector<Ref>& tuples);
+  std::optional<Error> lacks_room_for(Desk& desk, const std::vector<Ref>& tuples);
   void begin_chain(Desk& desk, bool copies) const;
   bool chain(Desk& desk, const std::vector<Ref>& tuples, bool copies);
   bool write_chain(Desk& desk, std::span<const Tuple> tuples, std::vector<Ref>* written);
-  std::optional<Error> receive(Desk& desk, const std::vector<Ref>& chained);
   void receive_chain(Desk& desk);
 
   shared::Segment segment_;

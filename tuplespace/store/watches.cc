@@ -48,35 +48,40 @@ std::optional<WatchRef> any_watch_of(Desk& desk, Root& root, uint32_t owner) {
   return found;
 }
 
+// What is in the hands becomes a watch.
+WatchRef start_watch(Desk& desk, Root& root, Ref ref) {
+  Watch& watch = desk.at<Watch>(ref);
+  watch.next = root.watches;
+  watch.owner = desk.owner();
+  watch.generation = root.generation.load();
+  watch.wanted = desk.bench->in_hand[kFirstHand];
+  watch.bell = watch.sleeps = 0;
+  watch.id = __rdtsc();
+  watch.come = watch.come_bytes = watch.missed = watch.seen = watch.seen_bytes = 0;
+  desk.set(&root.watches, ref);
+  put_down(desk, kFirstHand);
+  put_down(desk, kSecondHand);
+  desk.commit();
+  return {ref, watch.id};
+}
+
 }  // namespace
 
-WatchRef begin_watch(Desk& desk, Root& root, std::span<const TemplateView> any_of) {
-  if (!write_wanted(desk, any_of)) return {};
-  Ref ref = take(desk, kSecondHand, sizeof(Watch));
-  if (!ref) return give(desk, kFirstHand), WatchRef{};
-  Watch& watch = desk.at<Watch>(ref);
-  {
+Result<WatchRef> begin_watch(Desk& desk, Root& root, std::span<const TemplateView> any_of,
+                             const std::function<std::optional<Error>()>& closed) {
+  Error no = make_error(std::errc::no_space_on_device, "no memory for a watch; take tuples, drop spaces, or make room in /dev/shm");
+  Ref ref = write_wanted(desk, any_of) ? take(desk, kSecondHand, sizeof(Watch)) : 0;
+  if (ref) {
     Locked locked(desk, root, kStripes);
     uint32_t others = 0;
     for_each_watch(desk, root, [&](Ref, const Watch&) { return ++others; });
-    if (others < kMostWatches) {
-      watch.next = root.watches;
-      watch.owner = desk.owner();
-      watch.generation = root.generation.load();
-      watch.wanted = desk.bench->in_hand[kFirstHand];
-      watch.bell = watch.sleeps = 0;
-      watch.id = __rdtsc();
-      watch.come = watch.come_bytes = watch.missed = watch.seen = watch.seen_bytes = 0;
-      desk.set(&root.watches, ref);
-      put_down(desk, kFirstHand);
-      put_down(desk, kSecondHand);
-      desk.commit();
-      return {ref, watch.id};
-    }
+    auto why = closed();
+    if (!why && others < kMostWatches) return start_watch(desk, root, ref);
+    no = why ? *why : make_error(std::errc::no_space_on_device, "the space has 16 watches, the most; end one");
   }
   give(desk, kFirstHand);
   give(desk, kSecondHand);
-  return {};
+  return no;
 }
 
 void note_arrival(Desk& desk, Root& root, Ref tuple, TupleView fields) {
@@ -98,7 +103,14 @@ void ring(Watch& watch) {
   if (watch.sleeps.exchange(0)) shared::wake_all(watch.bell);
 }
 
-void ring_watches(Desk& desk, Root& root) {
+void ring_watches(Desk& desk, Root& root, Ref tuple) {
+  for_each_watch(desk, root, [&](Ref, Watch& watch) {
+    if (watch.come != watch.seen && place_in(watch, watch.come - 1) == tuple) ring(watch);
+    return true;
+  });
+}
+
+void ring_all_watches(Desk& desk, Root& root) {
   for_each_watch(desk, root, [](Ref, Watch& watch) { return ring(watch), true; });
 }
 

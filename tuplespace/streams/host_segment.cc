@@ -16,7 +16,10 @@ uint64_t hash(std::string_view text) {
 
 Error cannot_open(const std::string& name, int e) {
   std::string path = "/dev/shm/" + name;
-  if (e == -EPROTO || e == -EAGAIN)
+  if (e == -EACCES || e == -EBADMSG)
+    return make_error(std::errc::protocol_not_supported,
+                      path + " is not this user's segment; see who made it, then remove it");
+  if (e == -EPROTO)
     return make_error(std::errc::protocol_not_supported,
                       path + " is a segment of another version; stop the programs that use it, then remove it");
   if (e == -ENOSPC)

@@ -13,6 +13,7 @@
 
 #include "tuplespace/command/command.hh"
 #include "tuplespace/shared/members.hh"
+#include "tuplespace/store/spaces_table.hh"
 #include "tuplespace/streams/mediator.hh"
 
 namespace godwit {
@@ -470,11 +471,25 @@ void StreamService::on_offer(const std::string& host, Answer answer) {
   });
 }
 
-// The node leaves: what the directory says from now on does not concern us. A segment that nobody lives in goes too.
+// What spaces hold when the node has left.
+std::string StreamService::farewell() const {
+  if (!segment_.valid()) return "";
+  uint64_t tuples = 0;
+  if (auto desk = store::Desk::of(segment_))
+    for (const SpaceFacts& space : store::list_spaces(**desk)) tuples += space.tuples;
+  return tuples ? "spaces keep " + std::to_string(tuples) + (tuples == 1 ? " tuple" : " tuples") : "";
+}
+
+// The node leaves: what the directory says from now on does not concern us. A segment that nobody lives in, and that holds
+// nothing, goes too.
 void StreamService::stop() {
   stopped_ = true;
   if (!segment_.valid()) return;
   if (streams_) remove_dead_mediators(streams_->self());
+  if (auto desk = store::Desk::of(segment_)) {
+    if (node_.discards()) store::drop_all_spaces(**desk);
+    if (store::is_in_use(**desk)) return;
+  }
   for (const shared::Member& member : segment_.header().members)
     if (member.kind == shared::MemberKind::kPod) return;
   ::unlink(("/dev/shm/" + segment_name(node_.home())).c_str());
@@ -485,6 +500,7 @@ StreamService& stream_service(Node& node) { return *services().at(&node); }
 void register_streams(Node& node) {
   services()[&node] = new StreamService(node);
   node.on_stop([&node] { services()[&node]->stop(); });
+  node.on_farewell([&node] { return services()[&node]->farewell(); });
 }
 
 }  // namespace godwit

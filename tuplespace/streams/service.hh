@@ -21,6 +21,7 @@ class StreamService final : public FarContext {
  public:
   explicit StreamService(Node& node);
   void stop();
+  std::string farewell() const;
 
   // From the node's start on.
   Streams& streams() { return *streams_; }

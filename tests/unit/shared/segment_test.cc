@@ -1,4 +1,6 @@
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <vector>
 
@@ -16,6 +18,29 @@ TEST(Segment, IsRefusedWhenItsVersionIsAnother) {
   test.segment().header().version++;
   Segment other;
   EXPECT_EQ(Segment::open(test.name().c_str(), &other), -EPROTO);
+}
+
+// Anybody can foresee a segment's name, and make a file there first.
+TEST(Segment, IsRefusedUnlessItIsTheUsersAlone) {
+  TestSegment test;
+  std::string path = "/dev/shm/" + test.name();
+  Segment other;
+  ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+  EXPECT_EQ(Segment::open(test.name().c_str(), &other), -EACCES);
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  if (geteuid() == 0) {
+    ASSERT_EQ(chown(path.c_str(), 65534, 65534), 0);
+    EXPECT_EQ(Segment::open(test.name().c_str(), &other), -EACCES);
+    ASSERT_EQ(chown(path.c_str(), 0, 0), 0);
+  }
+  EXPECT_EQ(Segment::open(test.name().c_str(), &other), 0);
+}
+
+TEST(Segment, IsRefusedWhenItIsNone) {
+  TestSegment test;
+  test.segment().header().magic = 0x1234;
+  Segment other;
+  EXPECT_EQ(Segment::open(test.name().c_str(), &other), -EBADMSG);
 }
 
 TEST(Segment, IsNotMadeTwice) {
@@ -46,6 +71,22 @@ TEST(Allocator, GivesARunBackAndUsesItAgain) {
   EXPECT_EQ(test.segment().header().used_chunks, used - kSocketLength / kChunk);
   ASSERT_EQ(allocate(self, kSocketLength, RunKind::kSocket, 7, &second), 0);
   EXPECT_EQ(first, second);
+}
+
+TEST(Allocator, GivesThePagesOfLargeRunsBackAtOnce) {
+  TestSegment test;
+  Thread self = test.join();
+  auto pages = [&] {
+    struct stat st;
+    EXPECT_EQ(stat(("/dev/shm/" + test.name()).c_str(), &st), 0);
+    return st.st_blocks / 8;
+  };
+  Offset run;
+  ASSERT_EQ(allocate(self, 100 << 20, RunKind::kTuple, 0, &run), 0);
+  ASSERT_EQ(reserve(test.segment().base() + run, 100 << 20), 0);
+  EXPECT_GT(pages(), 100 << 8);
+  free_intent(self);
+  EXPECT_LT(pages(), 10 << 8);
 }
 
 TEST(Allocator, SaysWhenTheSegmentIsFullAndRecovers) {

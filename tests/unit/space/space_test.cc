@@ -239,6 +239,25 @@ TEST_F(SpaceTest, AForkedChildLeavesItsParentsWaitsAsTheyAre) {
   EXPECT_EQ(to_text(coming.next()), "(\"later\", 1)");
 }
 
+// Though it never used the space, and so has no standing of its own.
+TEST_F(SpaceTest, AForkedChildThatExitsLeavesItsParentsStandingAsItIs) {
+  Subscription coming = space_.subscribe("later", formal<int>);
+  pid_t child = fork();
+  if (child == 0) {
+    std::thread([] {}).join();
+    exit(0);
+  }
+  EXPECT_EQ(wait_for(child), 0);
+  space_.out("later", 1);
+  EXPECT_EQ(to_text(coming.next()), "(\"later\", 1)");
+  std::thread([&] { EXPECT_EQ(space_.in("later", formal<int>), std::tuple(1)); }).join();
+}
+
+TEST_F(SpaceTest, AnIntegerThatIsTooLargeIsRefusedWhereItIsMade) {
+  EXPECT_EQ(code_of([&] { space_.out(~0ull); }), std::errc::value_too_large);
+  EXPECT_EQ(code_of([&] { Tuple{~0ull}; }), std::errc::value_too_large);
+}
+
 TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
   {
     auto given_up = space_.in_async("job", formal<int>);
@@ -246,8 +265,11 @@ TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
     space_.out("start");
     kept.get();  // so the library's thread waits by now
   }
-  space_.out("job", 1);
-  EXPECT_EQ(space_.in("job", formal<int>), std::tuple(1));
+  for (int i = 0; i < 1000; ++i) {
+    { auto given_up = space_.in_async("job", formal<int>); }
+    space_.out("job", i);
+    EXPECT_TRUE(space_.inp("job", i));
+  }
 }
 
 TEST_F(SpaceTest, ASubscriptionShowsWhatComes) {

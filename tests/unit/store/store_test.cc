@@ -301,19 +301,6 @@ TEST_F(StoreTest, WhoExecutesAnotherProgramIsAMemberNoMore) {
   waitpid(child, &status, 0);
 }
 
-TEST_F(StoreTest, IsATupleSourceLikeAnyOther) {
-  std::vector<Template> templates = {Template{"a", Formal{Type::kInt}}, Template{AnyFormal{}, 2}};
-  TemplateViews wanted(templates);
-  for (int i = 0; i < 4; ++i) out(space, Tuple{i % 2 ? "a" : "b", i});
-  EXPECT_EQ(godwit::count(space, wanted), 3u);
-  EXPECT_EQ(to_text(*godwit::rdp(space, wanted)), "(\"a\", 1)");
-  Template template_of_later{"later"};
-  TemplateViews later(template_of_later);
-  std::thread writer([&] { out(space, "(\"later\")"); });
-  EXPECT_EQ(to_text(*godwit::rd(space, later)), "(\"later\")");
-  writer.join();
-}
-
 TEST_F(StoreTest, WhoDiesWithATupleInHandGivesItBackToItsPlace) {
   for (int i = 0; i < 3; ++i) out(space, Tuple{"a", i});
   pid_t child = fork();

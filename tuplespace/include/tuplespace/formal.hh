@@ -46,9 +46,7 @@ inline FieldView view(const char* text) { return FieldView::string(text); }
 template <Actual T>
 FieldView view(const T& actual) {
   if constexpr (IntegerField<T>) {
-    if (!std::in_range<int64_t>(actual))
-      throw Failure(make_error(std::errc::value_too_large, "an integer of a tuple has 64 bits with sign; use a string or bytes"));
-    return FieldView::of(static_cast<int64_t>(actual));
+    return FieldView::of(int_of(actual));
   } else if constexpr (FloatField<T>) {
     return FieldView::of(static_cast<double>(actual));
   } else if constexpr (TextField<T>) {

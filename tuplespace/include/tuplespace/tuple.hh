@@ -35,6 +35,14 @@ template <class T>
 concept IntegerField = std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char> && !std::same_as<T, wchar_t> &&
                        !std::same_as<T, char8_t> && !std::same_as<T, char16_t> && !std::same_as<T, char32_t>;
 
+/// Throws value_too_large beyond 63 bits and a sign.
+template <IntegerField T>
+int64_t int_of(T value) {
+  if (!std::in_range<int64_t>(value))
+    throw Failure(make_error(std::errc::value_too_large, "an integer of a tuple has 64 bits with sign; use a string or bytes"));
+  return static_cast<int64_t>(value);
+}
+
 class Field;
 
 class Tuple {
@@ -58,9 +66,7 @@ class Field {
   Field(Nil) {}
   Field(bool value) : value_(value) {}
   template <IntegerField T>
-  Field(T value) : value_(static_cast<int64_t>(value)) {
-    GODWIT_CHECK(std::in_range<int64_t>(value));
-  }
+  Field(T value) : value_(int_of(value)) {}
   Field(double value) : value_(value) {}
   Field(std::string value) : value_(std::move(value)) {}  // must be UTF-8
   Field(std::string_view value) : value_(std::string(value)) {}
