@@ -151,6 +151,8 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
     Packed question = pack_map("space", kNetSpace, "templates", Raw{pack_templates(TemplateViews(wanted))}, "verb", verb,
                                "milliseconds", static_cast<uint32_t>(time.count()));
     std::vector<std::string> all = hosts(Fields(params).get_or<bool>("others", false));
+    if (verb == "count" && wanted.empty())
+      return reply.send(pack_map("count", uint64_t{0}, "hosts", static_cast<uint64_t>(all.size()), "silent", std::vector<std::string>()));
     if (verb == "count") return gather_count(all, question, reply);
     Deadline deadline = verb == "rd" ? in_time(time + kGrace) : in_time(kLookPatience);
     gather_first(all, question, deadline, reply);
