@@ -9,6 +9,7 @@
 #include "tuplespace/store/reap.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/store/transactions.hh"
 
 namespace godwit::testing {
 
@@ -20,6 +21,7 @@ inline void expect_all_memory_back(store::Desk& desk) {
     EXPECT_TRUE(store::drop_space(desk, space.name).has_value());
   }
   EXPECT_TRUE(store::end_requests(desk, *desk.bench));
+  EXPECT_TRUE(store::end_transactions(desk, *desk.bench));
   store::flush_all(desk, *desk.bench);
   std::map<RunKind, int> runs;
   struct Head {

@@ -10,18 +10,11 @@
 #include "tuplespace/space/mediating.hh"
 #include "tuplespace/space/net.hh"
 #include "tuplespace/space/requests.hh"
+#include "tuplespace/space/thrown.hh"
 #include "tuplespace/streams/spaces.hh"
 
 namespace godwit {
 namespace {
-
-template <class T>
-T value_of(Result<T> result) {
-  if (!result) throw Failure(result.error());
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-Home home_at(const std::string& path) { return value_of(path.empty() ? Home::open() : Home::open_at(path)); }
 
 bool is_over(const Error& error) {
   return error.code == std::errc::timed_out || error.code == std::errc::operation_canceled;

@@ -26,18 +26,21 @@ void discard(Desk& desk, Ref tuple) {
   give(desk, kFirstHand);
 }
 
-void deliver(Desk& desk, Waiter& waiter) {
-  Ref tuple = waiter.held;
+void discard_with_its_lock(Desk& desk, Ref tuple, const std::function<void()>& forget) {
   Stored& stored = stored_at(desk, tuple);
-  Root& root = root_of(desk, stored.place.space);
   if (__atomic_load_n(&stored.pins, __ATOMIC_ACQUIRE)) {
-    Locked locked(desk, root, stored.place.stripe);
-    desk.set(&waiter.held, Ref{0});
+    Locked locked(desk, root_of(desk, stored.place.space), stored.place.stripe);
+    forget();
     discard(desk, tuple);
   } else {
-    desk.set(&waiter.held, Ref{0});
+    forget();
     discard(desk, tuple);
   }
+}
+
+void deliver(Desk& desk, Waiter& waiter) {
+  Root& root = root_of(desk, stored_at(desk, waiter.held).place.space);
+  discard_with_its_lock(desk, waiter.held, [&] { desk.set(&waiter.held, Ref{0}); });
   made_room(root);
 }
 
@@ -65,8 +68,8 @@ bool put_chained(Desk& desk, Bench& bench) {
   Root &from = root_of(desk, stored.place.space), &to = bench.chain_decided ? root_of(desk, bench.chain_space) : from;
   expect(stored.shape == 0);
   Fields fields = fields_of(desk, stored);
-  std::optional<LockedBoth> locked;  // unless the caller has locked the spaces
-  if (!desk.holds(to.wild_lock)) locked.emplace(desk, from, to);
+  std::optional<Locked> locked;  // unless the caller has locked the spaces
+  if (!desk.holds(to.wild_lock)) locked.emplace(desk, ranges_of(from, to));
   bool dropped = bench.chain_decided ? to.generation.load() != bench.chain_generation : stored.age < to.born;
   bool done = blaming(to, [&] {
     return put_into(desk, to, to.stripes[stripe_of(to, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,

@@ -11,6 +11,9 @@ namespace godwit::store {
 void take_out(Desk& desk, Stripe& stripe, Ref tuple, Waiter& waiter);
 /// What the waiter holds has been copied: it is no longer the space's.
 void deliver(Desk& desk, Waiter& waiter);
+/// Takes a tuple that is linked nowhere out of the segment, unless somebody reads it. forget: says in the same transaction
+/// that whoever had it has it no more.
+void discard_with_its_lock(Desk& desk, Ref tuple, const std::function<void()>& forget);
 /// Lets the waiter read it.
 void pin(Desk& desk, Ref tuple, Waiter& waiter);
 /// Takes one pin off a tuple, wherever it is by now, and with the last its memory if it was taken. forget: says in the same

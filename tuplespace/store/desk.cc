@@ -13,6 +13,7 @@
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/requests.hh"
+#include "tuplespace/store/transactions.hh"
 #include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
@@ -57,9 +58,9 @@ void release_spaces(Thread& self, uint32_t owner) {
   Slot& slot = segment.slot_of(owner);
   if (!slot.bench) return;
   Bench& bench = *segment.at<Bench>(slot.bench);
-  for (uint32_t number : bench.spaces_in_hand) {
-    if (number == 0 || number > kSpaces || !segment.header().spaces[number - 1]) continue;
-    Root& root = *segment.at<Root>(segment.header().spaces[number - 1]);
+  for (uint32_t number = 0; number < kSpaces; ++number) {
+    if (!(bench.spaces_in_hand[number / 64] >> number % 64 & 1) || !segment.header().spaces[number]) continue;
+    Root& root = *segment.at<Root>(segment.header().spaces[number]);
     free_lock_of(owner, root.wild_lock);
     for (Stripe& stripe : root.stripes) free_lock_of(owner, stripe.lock);
   }
@@ -127,7 +128,7 @@ Desk::~Desk() {
   if (bench && !settle(*this, *bench)) return;
   if (bench) {
     try {
-      if (!end_requests(*this, *bench)) return;
+      if (!end_requests(*this, *bench) || !end_transactions(*this, *bench)) return;
       end_watches_of(*this, owner());
       flush_all(*this, *bench);
     } catch (const Damaged&) {

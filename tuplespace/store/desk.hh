@@ -27,7 +27,8 @@ class Desk {
 
   shared::Thread self;
   Bench* bench = nullptr;
-  bool showing = false;  // a tuple, to a function that must not use spaces
+  bool showing = false;   // a tuple, to a function that must not use spaces
+  bool finishing = false; // what dead threads left half done
 
   uint32_t owner() const { return self.owner(); }
   shared::Header& header() const { return self.segment.header(); }

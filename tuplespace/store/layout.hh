@@ -103,6 +103,7 @@ struct alignas(64) Stripe {
   Lock lock;
   Place place;          // of all that is the stripe's; never changes
   uint32_t waiters;     // from here on zeros when a space begins
+  uint32_t committing;  // who changes several stripes at one moment; not the lock's owner: he died in it, and it is to be finished
   uint64_t last_age;
   uint64_t tuples;
   uint64_t bytes;       // of memory
@@ -154,6 +155,19 @@ struct Watch {
   uint64_t missed;               // came when the ring was full
   uint64_t seen, seen_bytes;
   Ref ring[kWatched + 1];        // pinned; one place more, for a kill may take back that one was seen
+};
+
+enum class Progress : uint32_t { kOpen = 0, kDecided = 1, kRollingBack = 2 };
+
+/// What a thread has taken and is to put, at one moment or not at all.
+struct Transaction {
+  Ref next;         // of the bench's
+  uint32_t owner;   // whose bench's
+  Progress progress;
+  Ref taken;        // linked by `newer`, the last first; if the transaction is not decided they go back by their ages
+  Ref puts;         // linked by `newer`, in order; each for its place, if that is still of the generation that its age is
+  Ref last_put;
+  uint64_t decided_at;  // on the processor's clock: spaces that were born later are others
 };
 
 enum class Waiting : uint32_t { kNo = 0, kInStripe = 1, kWild = 2 };
@@ -209,7 +223,9 @@ struct Bench {
   uint32_t chain_copies;        // they are copies: "back" is to be freed
   uint32_t chain_space;
   uint32_t chain_generation;    // of that space: should it be dropped meanwhile, so are they
-  uint32_t spaces_in_hand[2];   // number + 1: locks of these roots may be ours
+  Ref transactions;             // linked
+  uint32_t marks;               // stripes may be marked as committing by us
+  uint64_t spaces_in_hand[shared::kSpaces / 64];  // a bit each: locks of that root may be ours
   uint32_t pid;                 // for people
   uint32_t owner;               // whose bench it is
   uint32_t wake_count;

@@ -6,7 +6,9 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/one_moment.hh"
 #include "tuplespace/store/requests.hh"
+#include "tuplespace/store/transactions.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
 
@@ -30,7 +32,9 @@ bool clear(Desk& desk, Bench& dead) {
   as_far_as_whole(desk, [&] { end_watches_of(desk, dead.owner); });
   bool all = settle(desk, dead);
   as_far_as_whole(desk, [&] { all = all && end_requests(desk, dead); });
+  as_far_as_whole(desk, [&] { all = all && end_transactions(desk, dead); });
   if (!all) return false;
+  as_far_as_whole(desk, [&] { clear_marks(desk, dead); });
   as_far_as_whole(desk, [&] { give_dead(desk, dead); });
   return true;
 }
@@ -53,6 +57,7 @@ void free_bench(Desk& desk, Slot& slot) {
 // Only the host's own area has benches. While benches are cleared, which waits for locks of spaces, pods may be reaped.
 uint32_t reap(Desk& desk) {
   lock(desk.self, desk.header().locks[kBenches], store::release_dead);
+  desk.finishing = true;
   Area* area = desk.self.segment.area_of(0);
   for (uint32_t i = 1; i < area->slot_count.load(); ++i) {
     Slot& slot = area->slots[i];
@@ -60,6 +65,7 @@ uint32_t reap(Desk& desk) {
     store::release_dead(desk.self, owner_in(desk.self.segment, 0, i));
     if (clear(desk, *desk.self.segment.at<Bench>(slot.bench))) free_bench(desk, slot);
   }
+  desk.finishing = false;
   unlock(desk.self, desk.header().locks[kBenches]);
   return shared::reap(desk.self);
 }

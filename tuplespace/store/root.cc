@@ -7,6 +7,7 @@
 #include "tuplespace/match.hh"
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/shared/recovery.hh"
+#include "tuplespace/store/reap.hh"
 
 namespace godwit::store {
 namespace {
@@ -54,24 +55,58 @@ uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
   return only;
 }
 
-Locked::Locked(Desk& desk, Root& root, uint32_t stripe, uint32_t place)
-    : desk_(desk), root_(root), stripes_(stripes_of(root, stripe)), place_(place) {
-  *static_cast<volatile uint32_t*>(&desk.bench->spaces_in_hand[place]) = root.number + 1;
-  compiler_barrier();
-  for (Stripe& one : stripes_) desk.lock(one.lock);
-  if (stripe == kStripes) desk.lock(root.wild_lock);
+Locked::Locked(Desk& desk, Root& root, uint32_t stripe)
+    : desk_(desk), only_{&root, stripe}, ranges_(&only_, 1), stripes_(stripes_of(root, stripe)) {
+  lock_all();
+}
+
+Locked::Locked(Desk& desk, std::vector<Range> ranges) : desk_(desk), only_{}, several_(std::move(ranges)), ranges_(several_) {
+  std::sort(several_.begin(), several_.end(), [](const Range& a, const Range& b) {
+    return a.root != b.root ? a.root < b.root : a.stripe < b.stripe;
+  });
+  for (const Range& range : ranges_) (void)stripes_of(*range.root, range.stripe);
+  lock_all();
 }
 
 Locked::~Locked() {
   if (desk_.slot().undo_count) shared::roll_back(desk_.self.segment, desk_.slot());
-  if (desk_.holds(root_.wild_lock)) desk_.unlock(root_.wild_lock);
-  for (size_t i = stripes_.size(); i-- > 0;) desk_.unlock(stripes_[i].lock);
-  compiler_barrier();
-  *static_cast<volatile uint32_t*>(&desk_.bench->spaces_in_hand[place_]) = 0;
+  for (size_t i = ranges_.size(); i-- > 0;) unlock(ranges_[i]);
 }
 
-LockedBoth::LockedBoth(Desk& desk, Root& a, Root& b) : first_(desk, &a < &b ? a : b, kStripes, 0) {
-  if (&a != &b) second_.emplace(desk, &a < &b ? b : a, kStripes, 1);
+// A bit of a root stays until the last of its stripes is unlocked.
+void Locked::lock(const Range& range) {
+  uint64_t& bits = desk_.bench->spaces_in_hand[range.root->number / 64];
+  *static_cast<volatile uint64_t*>(&bits) = bits | uint64_t{1} << range.root->number % 64;
+  compiler_barrier();
+  for (Stripe& one : stripes_of(*range.root, range.stripe)) desk_.lock(one.lock);
+  if (range.stripe == kStripes) desk_.lock(range.root->wild_lock);
+}
+
+void Locked::unlock(const Range& range) {
+  if (desk_.holds(range.root->wild_lock)) desk_.unlock(range.root->wild_lock);
+  auto stripes = stripes_of(*range.root, range.stripe);
+  for (size_t i = stripes.size(); i-- > 0;) desk_.unlock(stripes[i].lock);
+  compiler_barrier();
+  if (ranges_.size() > 1 && &range != &ranges_[0] && (&range)[-1].root == range.root) return;
+  uint64_t& bits = desk_.bench->spaces_in_hand[range.root->number / 64];
+  *static_cast<volatile uint64_t*>(&bits) = bits & ~(uint64_t{1} << range.root->number % 64);
+}
+
+// Finished once: what could not be, for want of memory, is left to the reaper.
+void Locked::lock_all() {
+  for (bool finished = desk_.finishing;; finished = true) {
+    for (const Range& range : ranges_) lock(range);
+    if (finished || !is_half_done()) return;
+    for (size_t i = ranges_.size(); i-- > 0;) unlock(ranges_[i]);
+    (void)reap(desk_);
+  }
+}
+
+bool Locked::is_half_done() const {
+  for (const Range& range : ranges_)
+    for (const Stripe& stripe : stripes_of(*range.root, range.stripe))
+      if (stripe.committing && stripe.committing != desk_.owner()) return true;
+  return false;
 }
 
 uint64_t next_age(Stripe& stripe) { return stripe.last_age = std::max<uint64_t>(__rdtsc(), stripe.last_age + 1); }

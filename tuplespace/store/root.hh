@@ -1,9 +1,9 @@
 // The root of a space, and its stripes under lock.
 #pragma once
 #include <cstring>
-#include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "tuplespace/store/stored.hh"
 
@@ -30,32 +30,42 @@ uint32_t stripe_of(const Root& root, TupleView fields);
 /// The only stripe that a match can be in; kStripes: any.
 uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of);
 
-/// Locks one stripe of a root (or, with kStripes, all, and the queue of wild waiters) while it lives; up to two at a time
-/// on a thread, as they lie in the segment. Whatever the thread has not committed in the end is undone.
+/// A stripe of a root; kStripes: all, and the queue of wild waiters.
+struct Range {
+  Root* root;
+  uint32_t stripe;
+};
+
+/// Locks stripes while it lives, in the order in which they lie in the segment. Whatever the thread has not committed in
+/// the end is undone. What somebody was about to change at one moment when he died, is finished first.
 class Locked {
  public:
-  Locked(Desk& desk, Root& root, uint32_t stripe, uint32_t place = 0);
+  Locked(Desk& desk, Root& root, uint32_t stripe);
+  /// One stripe or all of each root; each but once.
+  Locked(Desk& desk, std::vector<Range> ranges);
   ~Locked();
   Locked(const Locked&) = delete;
+  /// Of the only range.
   std::span<Stripe> stripes() const { return stripes_; }
   Stripe& stripe() const { return stripes_[0]; }
 
  private:
+  void lock(const Range& range);
+  void unlock(const Range& range);
+  void lock_all();
+  bool is_half_done() const;
+
   Desk& desk_;
-  Root& root_;
+  Range only_;
+  std::vector<Range> several_;
+  std::span<const Range> ranges_;
   std::span<Stripe> stripes_;
-  uint32_t place_;
 };
 
 /// Two spaces, each wholly, or one if they are the same.
-class LockedBoth {
- public:
-  LockedBoth(Desk& desk, Root& a, Root& b);
-
- private:
-  Locked first_;
-  std::optional<Locked> second_;
-};
+inline std::vector<Range> ranges_of(Root& a, Root& b) {
+  return &a == &b ? std::vector<Range>{{&a, kStripes}} : std::vector<Range>{{&a, kStripes}, {&b, kStripes}};
+}
 inline std::span<Stripe> stripes_of(Root& root) { return {root.stripes, root.stripe_count}; }
 
 /// The age for a tuple that comes to the stripe (locked) now.

@@ -10,8 +10,10 @@
 #include "tuplespace/shared/spin.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/errors.hh"
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/look.hh"
+#include "tuplespace/store/one_moment.hh"
 #include "tuplespace/store/publish.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/sleep.hh"
@@ -28,15 +30,6 @@ constexpr milliseconds kRoomTick{50};
 constexpr size_t kBalanced = 64;        // steps that the indexes follow a bulk operation at once; the rest comes with later ones
 constexpr uint32_t kCopied = 4096;  // bytes of a tuple that a rd copies under the lock; larger ones are pinned
 
-Error space_full() {
-  return make_error(std::errc::no_space_on_device, "the space is full; take tuples from it, or create it with more capacity");
-}
-Error segment_full() {
-  return make_error(std::errc::no_space_on_device, "the host's segment, or /dev/shm, is full; take tuples, drop spaces, or make room in /dev/shm");
-}
-Error larger_than_the_space() {
-  return make_error(std::errc::message_size, "that is more than the space's capacity; create it with more");
-}
 std::optional<Error> too_large(TupleView tuple, uint64_t length) {
   if (tuple.size() <= kMaxArity && length <= kMaxPayload) return std::nullopt;
   return make_error(std::errc::message_size, "the tuple is too large; a gigabyte and 4096 fields fit");
@@ -48,10 +41,6 @@ Error not_its_own() {
   return make_error(std::errc::identifier_removed, "a watch is its thread's, and has ended with it; begin another");
 }
 Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped; wait again"); }
-Error damaged(const Root& root) {
-  return Error{std::error_code(EUCLEAN, std::generic_category()),
-               "space '" + std::string(name_of(root)) + "' is damaged and closed; drop it and create it anew"};
-}
 
 Error* over(const Wait& wait, std::optional<Error>& why) {
   if (wait.stop.stop_requested()) why = stopped();
@@ -109,11 +98,19 @@ class Showing {
   Waiter& waiter_;
 };
 
-// What the waiter has got.
-bool show(Desk& desk, Waiter& waiter, const Store::Receive& receive) {
+// What the waiter has got. In a transaction that has it until it ends.
+bool show(Desk& desk, Waiter& waiter, const Store::Receive& receive, Transaction* transaction = nullptr) {
   Showing showing(desk, waiter);
   if (!receive(fields_of(desk, stored_at(desk, waiter.held ? waiter.held : waiter.pinned)).view())) return false;
-  if (waiter.held) deliver(desk, waiter);
+  if (waiter.held && transaction) keep(desk, *transaction, waiter);
+  else if (waiter.held) deliver(desk, waiter);
+  return true;
+}
+
+// What the transaction itself has put.
+bool show_put(Desk& desk, Transaction& transaction, Ref put, Verb verb, const Store::Receive& receive) {
+  if (!receive(fields_of(desk, stored_at(desk, put)).view())) return false;
+  if (verb == Verb::kIn) remove_put(desk, transaction, put);
   return true;
 }
 
@@ -128,6 +125,17 @@ std::optional<Error> refuse(std::span<const TemplateView> any_of) {
   for (TemplateView wanted : any_of)
     if (wanted.size() > kMaxArity) return make_error(std::errc::message_size, "the template is too large; 4096 fields fit");
   return std::nullopt;
+}
+
+// Where tuples that go to another space are missing, and where they come.
+std::vector<Stripe*> stripes_changed(Desk& desk, const std::vector<Ref>& tuples, Root& to, bool copies) {
+  std::vector<Stripe*> stripes;
+  for (Ref ref : tuples) {
+    const Stored& stored = stored_at(desk, ref);
+    if (!copies) stripes.push_back(&root_of(desk, stored.place.space).stripes[stored.place.stripe]);
+    stripes.push_back(&to.stripes[stripe_of(to, fields_of(desk, stored).view())]);
+  }
+  return stripes;
 }
 
 // The tuple in the first hand, which is in no space, becomes the first of the chain.
@@ -198,13 +206,24 @@ Result<T> Store::work(F f) {
   }
 }
 
-// With a stripe locked.
-std::optional<Error> Store::closed() const {
-  RootState state = root_->state.load();
-  if (state == RootState::kDamaged) return damaged(*root_);
-  if (root_->generation.load() == generation_ && state == RootState::kLive) return std::nullopt;
-  return make_error(std::errc::identifier_removed, "the space was dropped; open it anew");
+Result<void> Store::commit(const shared::Segment& segment, Transaction& transaction) {
+  auto desk = Desk::of(segment);
+  if (!desk) return desk.error();
+  try {
+    if (auto no = store::commit(**desk, transaction)) return *no;
+    return {};
+  } catch (const Damaged& damage) {
+    abandon(**desk);
+    if (damage.of) close_damaged(*damage.of);
+    return damage.of ? damaged(*damage.of) : segment_damaged();
+  } catch (...) {
+    let_go(**desk);
+    throw;
+  }
 }
+
+// With a stripe locked.
+std::optional<Error> Store::closed() const { return store::closed(*root_, generation_); }
 
 Result<void> Store::out(TupleView tuple, const Wait* wait) {
   uint64_t length = encoded_size(tuple);
@@ -212,6 +231,17 @@ Result<void> Store::out(TupleView tuple, const Wait* wait) {
   return work<void>([&](Desk& desk) -> Result<void> {
     uint32_t stripe = stripe_of(*root_, tuple);
     return until_there_is_room(wait, [&] { return put_once(desk, stripe, tuple, length); });
+  });
+}
+
+Result<void> Store::out_within(Transaction& transaction, TupleView tuple) {
+  uint64_t length = encoded_size(tuple);
+  if (auto no = too_large(tuple, length)) return *no;
+  return work<void>([&](Desk& desk) -> Result<void> {
+    if (auto no = closed()) return *no;
+    if (!write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length)) return segment_full();
+    add_put(desk, transaction, generation_);
+    return {};
   });
 }
 
@@ -260,22 +290,34 @@ std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tupl
 }
 
 Result<bool> Store::in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
-  return get(Verb::kIn, any_of, wait, receive);
+  return get(Verb::kIn, any_of, wait, receive, nullptr);
 }
 Result<bool> Store::rd(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
-  return get(Verb::kRd, any_of, wait, receive);
+  return get(Verb::kRd, any_of, wait, receive, nullptr);
+}
+Result<bool> Store::in_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
+  return get(Verb::kIn, any_of, wait, receive, &transaction);
+}
+Result<bool> Store::rd_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
+  return get(Verb::kRd, any_of, wait, receive, &transaction);
 }
 
-Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
+Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive,
+                        Transaction* transaction) {
   if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
     if (!is_settled(desk)) return segment_full();
     NewWait wanted{verb, stripe_of(*root_, any_of), any_of, 0};
     std::string copied;
     for (std::optional<Error> why;;) {
-      auto seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
+      bool own = transaction && transaction->puts;  // which nobody else can take: they are looked at before a wait
+      auto seen = look(desk, desk.bench->waiter, wanted, wait && !why && !own, &copied);
+      if (seen && *seen == Seen::kNone && own) {
+        if (Ref put = find_put(desk, *transaction, *root_, any_of)) return show_put(desk, *transaction, put, verb, receive);
+        seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
+      }
       if (!seen) return seen.error();
-      if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive);
+      if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive, transaction);
       if (*seen == Seen::kCopied) return receive(fields_of(copied).view());
       if (!wait) return false;
       if (why) return *why;
@@ -352,6 +394,12 @@ void Store::withdraw(uint32_t number) {
   });
 }
 
+Result<uint64_t> Store::count_within(const Transaction& transaction, std::span<const TemplateView> any_of) {
+  auto others = count(any_of);
+  if (!others) return others;
+  return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> { return *others + count_puts(desk, transaction, *root_, any_of); });
+}
+
 Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
   if (any_of.empty()) return 0;
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
@@ -408,12 +456,13 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
     if (!is_settled(desk)) return segment_full();
     std::vector<Ref> all;
     {
-      LockedBoth locked(desk, *root_, *to.root_);
+      Locked locked(desk, ranges_of(*root_, *to.root_));
       if (auto no = closed()) return *no;
       if (auto no = to.closed()) return *no;
       all = matches_of(desk, stripes_of(*root_), any_of);
       to.begin_chain(desk, copies);
       if (auto no = to.lacks_room_for(desk, all)) return *no;
+      OneMoment moment(desk, stripes_changed(desk, all, *to.root_, copies));
       if (!chain(desk, all, copies)) return segment_full();
       to.receive_chain(desk);
       rebalance(desk, *root_, all.size());

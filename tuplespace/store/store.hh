@@ -8,6 +8,7 @@
 #include "tuplespace/store/encoding.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/store/transactions.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
 
@@ -59,8 +60,19 @@ class Store {
   /// Ends it. What has answered it meanwhile goes back.
   void withdraw(uint32_t request);
 
+  /// Ends a transaction of the calling thread, which may then be used again: all of it happens at one moment.
+  /// errors   those of store::commit; the transaction is as it was.
+  static Result<void> commit(const shared::Segment& segment, Transaction& transaction);
+
   /// How many match any of them, at one moment.
   Result<uint64_t> count(std::span<const TemplateView> any_of);
+
+  /// The same within a transaction of the calling thread (transactions.hh). What is put comes when it commits; it does not
+  /// wait for room. What is taken is back if it does not. The transaction sees what it has put, after what is in the space.
+  Result<void> out_within(Transaction& transaction, TupleView tuple);
+  Result<bool> in_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+  Result<bool> rd_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+  Result<uint64_t> count_within(const Transaction& transaction, std::span<const TemplateView> any_of);
 
   /// All that match any of the templates, or all there are if there are none, at one moment, oldest first.
   Result<std::vector<Tuple>> all(std::span<const TemplateView> any_of);
@@ -89,7 +101,7 @@ class Store {
   Result<void> until_there_is_room(const Wait* wait, F f);
   std::optional<Error> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
   std::optional<Error> put_all_once(Desk& desk, std::span<const Tuple> tuples);
-  Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+  Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive, Transaction* transaction);
   enum class Seen { kNone, kGot, kCopied };
   Result<Seen> look(Desk& desk, Waiter& waiter, NewWait& wanted, bool waits, std::string* copied);
   std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;

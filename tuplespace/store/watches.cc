@@ -105,7 +105,7 @@ void ring(Watch& watch) {
 
 void ring_watches(Desk& desk, Root& root, Ref tuple) {
   for_each_watch(desk, root, [&](Ref, Watch& watch) {
-    if (watch.come != watch.seen && place_in(watch, watch.come - 1) == tuple) ring(watch);
+    if (watch.come && place_in(watch, watch.come - 1) == tuple) ring(watch);
     return true;
   });
 }

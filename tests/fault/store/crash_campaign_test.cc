@@ -22,8 +22,8 @@ constexpr uint32_t kRounds = 100;
 #endif
 constexpr uint32_t kNamespaces = 4, kKillsOfRound = 1000, kTokens = 40;
 
-enum Act : uint32_t { kOut, kOutLarge, kOutFull, kIn, kInp, kRd, kRdp, kRequest, kCount, kCollect, kCopyCollect, kCreateDrop, kActs };
-constexpr const char* kActNames[] = {"out", "out large", "out when full", "in", "inp", "rd", "rdp", "request", "count", "collect",
+enum Act : uint32_t { kOut, kOutLarge, kOutFull, kIn, kInp, kRd, kRdp, kRequest, kTransact, kCount, kCollect, kCopyCollect, kCreateDrop, kActs };
+constexpr const char* kActNames[] = {"out", "out large", "out when full", "in", "inp", "rd", "rdp", "request", "transaction", "count", "collect",
                                      "copy_collect", "create, drop"};
 
 // What the members note of themselves, and the killers of them.
@@ -75,6 +75,7 @@ class Worker {
         if (pick < 58) return fill_narrow();
         if (pick < 60) return create_and_drop();
         if (pick < 72) return request(from, to, wanted);
+        if (pick < 80) return transact(from, to, wanted);
         return hand_on(from, to, wanted, kInp);
     }
   }
@@ -146,6 +147,23 @@ class Worker {
       else if (**done) put_back(to, token);
     }
   }
+  // Whoever is killed in it, no token goes astray.
+  void transact(Store& from, Store& to, const Template& wanted) {
+    begin(kTransact);
+    Desk& desk = **Desk::of(segment_);
+    store::Transaction& transaction = *store::begin_transaction(desk);
+    for (int i = 0; i < 3; ++i) {
+      int64_t token = -1;
+      auto taken = from.in_within(transaction, AnyOf({wanted}).wanted(), nullptr, [&](TupleView fields) { return is_token(fields, &token); });
+      expect(taken.has_value());
+      if (!*taken) continue;
+      std::string bytes = payload_of(token, random_() % 20 ? 100 : 70000);
+      std::array fields = {FieldView::string("token"), FieldView::of(token), FieldView::bytes(bytes)};
+      expect((random_() % 2 ? from : to).out_within(transaction, fields).has_value());
+    }
+    if (random_() % 4) expect(!store::commit(desk, transaction));
+    expect(store::end_transaction(desk, *desk.bench, transaction));
+  }
   void put_back(Store& to, int64_t token) {
     std::string bytes = payload_of(token, 100);
     std::array fields = {FieldView::string("token"), FieldView::of(token), FieldView::bytes(bytes)};
@@ -203,7 +221,8 @@ void look_at(Segment segment, Tally* tally, const Tally::Member& note) {
   Slot& slot = segment.area_of(0)->slots[note.slot];
   if (!slot.bench) return;
   const store::Bench& bench = *segment.at<store::Bench>(slot.bench);
-  bool lock = bench.spaces_in_hand[0] || bench.spaces_in_hand[1], undo = slot.undo_count;
+  bool lock = std::any_of(std::begin(bench.spaces_in_hand), std::end(bench.spaces_in_hand), [](uint64_t bits) { return bits != 0; });
+  bool undo = slot.undo_count;
   bool tuple = bench.waiter.held || bench.waiter.pinned || bench.chain, intent = bench.in_hand[0] || bench.in_hand[1] || slot.intent;
   tally->kills[note.act]++;
   tally->busy[note.act] += lock || undo || tuple || intent;

@@ -43,7 +43,7 @@ class StoreSingleStep : public ::testing::Test {
       Victim::act([&] { operation(own); });
     });
     uint64_t steps = member.kill_after(limit).instructions;
-    store::reap(desk);
+    if (reaps_) store::reap(desk);
     return steps;
   }
 
@@ -63,6 +63,7 @@ class StoreSingleStep : public ::testing::Test {
     printf("%s: %lu instructions, killed after %lu of them\n", name, length, tries);
   }
 
+  bool reaps_ = true;
   const Tuple seven_tuple_ = item(7);
   const std::vector<FieldView> seven_ = views_of(seven_tuple_);
   const Tuple warm_tuple_ = item(-2);
@@ -272,6 +273,35 @@ TEST_F(StoreSingleStep, Requests) {
     (void)inp(a, "(\"k\", 7, ?)");
   };
   step_through("requests", prepare, operation, check, kEvery);
+}
+
+// Before anything is reaped whoever looks sees all of it or nothing.
+TEST_F(StoreSingleStep, Transactions) {
+  const Tuple tuples[] = {Tuple{"x", 1}, Tuple{"y", 2}, Tuple{"z", 3}};
+  std::vector<FieldView> puts[] = {views_of(tuples[0]), views_of(tuples[1]), views_of(tuples[2])};
+  auto prepare = [&] {
+    while (inp(b, "(?, ?)") != "absent") {
+    }
+    for (int i = static_cast<int>(count(a, "(?, ?, ?)")); i < 2; ++i) out(a, item(i));
+  };
+  auto transact = [&](store::Desk& own, bool commits) {
+    store::Transaction& transaction = *store::begin_transaction(own);
+    for (int i = 0; i < 2; ++i) (void)a.in_within(transaction, any_item_.wanted(), nullptr, [](TupleView) { return true; });
+    for (const auto& put : puts) (void)b.out_within(transaction, put);
+    if (commits) (void)store::commit(own, transaction);
+    (void)store::end_transaction(own, *own.bench, transaction);
+  };
+  reaps_ = false;
+  auto check = [&] {
+    uint64_t there = count(b, "(?, ?)"), left = count(a, "(?, ?, ?)");
+    EXPECT_TRUE(there == 0 || there == 3) << there;
+    EXPECT_TRUE(left == 0 || left == 2 || there == 0) << left;
+    store::reap(desk);
+    EXPECT_EQ(count(b, "(?, ?)"), there);
+    EXPECT_EQ(count(a, "(?, ?, ?)"), there ? 0u : 2u);
+  };
+  step_through("commit", prepare, [&](store::Desk& own) { transact(own, true); }, check, kEvery);
+  step_through("roll back", prepare, [&](store::Desk& own) { transact(own, false); }, check);
 }
 
 TEST_F(StoreSingleStep, Collect) {

@@ -41,7 +41,10 @@ Gen<Template> any_small_template() {
                   [](std::vector<Pattern> patterns) { return Template(std::move(patterns)); });
 }
 
-enum Kind { kOut, kOutMany, kIn, kInMany, kRd, kCount, kCollect, kCopyCollect, kKinds };
+enum Kind {
+  kOut, kOutMany, kIn, kInMany, kRd, kCount, kCollect, kCopyCollect,
+  kOutWithin, kInWithin, kRdWithin, kCountWithin, kCommit, kRollBack, kKinds
+};
 
 struct Step {
   int kind;
@@ -57,33 +60,43 @@ Gen<Step> any_step() {
                   [](const auto& t) { return Step{std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)}; });
 }
 
-using Model = std::deque<Tuple>;
+// A tuple and its place in the order of all that ever came.
+struct Aged {
+  uint64_t age;
+  Tuple tuple;
+};
+using Model = std::deque<Aged>;
+uint64_t model_age = 0;
 
-std::optional<Tuple> model_get(Model& model, const Template& wanted, bool takes) {
+std::optional<Aged> model_get(Model& model, const Template& wanted, bool takes) {
   for (auto it = model.begin(); it != model.end(); ++it) {
-    if (!match(wanted, *it)) continue;
-    Tuple found = *it;
+    if (!match(wanted, it->tuple)) continue;
+    Aged found = *it;
     if (takes) model.erase(it);
     return found;
   }
   return std::nullopt;
 }
 
+uint64_t model_count(const Model& model, const Template& wanted) {
+  return static_cast<uint64_t>(std::count_if(model.begin(), model.end(), [&](const Aged& one) { return match(wanted, one.tuple); }));
+}
+
 uint64_t model_collect(Model& from, Model& to, const Template& wanted, bool copies) {
   Model stay;
   uint64_t moved = 0;
-  for (Tuple& tuple : from) {
-    bool matches = match(wanted, tuple);
+  for (Aged& one : from) {
+    bool matches = match(wanted, one.tuple);
     moved += matches;
-    if (matches) to.push_back(tuple);
-    if (!matches || copies) stay.push_back(tuple);
+    if (matches) to.push_back({++model_age, one.tuple});
+    if (!matches || copies) stay.push_back(one);
   }
   from = std::move(stay);
   return moved;
 }
 
-bool same(const std::optional<Tuple>& a, const std::optional<Tuple>& b) {
-  return a.has_value() == b.has_value() && (!a || identical(*a, *b));
+bool same(const std::optional<Tuple>& a, const std::optional<Aged>& b) {
+  return a.has_value() == b.has_value() && (!a || identical(*a, b->tuple));
 }
 
 // Many tuples of a shape, so that indexes are made, grow and shrink.
@@ -101,7 +114,9 @@ Template wanted_of_many(int i) {
 class Pair {
  public:
   explicit Pair(TestSegment& test)
-      : spaces_{Store::create(test.segment(), "one", {}).value(), Store::create(test.segment(), "two", {}).value()} {}
+      : desk_(**store::Desk::of(test.segment())),
+        spaces_{Store::create(test.segment(), "one", {}).value(), Store::create(test.segment(), "two", {}).value()},
+        transaction_(*store::begin_transaction(desk_)) {}
 
   void take(const Step& step) {
     Store &space = spaces_[step.space], &other = spaces_[1 - step.space];
@@ -116,11 +131,16 @@ class Pair {
         for (int i = 0; i < step.number; ++i) get_one(space, model, wanted_of_many(step.number * 7 + i), true);
         return;
       case kRd: return get_one(space, model, step.number % 2 ? step.wanted : Template(step.tuple), false);
-      case kCount: {
-        auto expected = std::count_if(model.begin(), model.end(), [&](const Tuple& t) { return match(step.wanted, t); });
-        RC_ASSERT(space.count(AnyOf({step.wanted}).wanted()).value() == static_cast<uint64_t>(expected));
-        return;
+      case kCount: return RC_ASSERT(space.count(AnyOf({step.wanted}).wanted()).value() == model_count(model, step.wanted));
+      case kOutWithin: return put_within(step);
+      case kInWithin: return get_within(step, step.number % 2 ? step.wanted : wanted_of_many(step.number), true);
+      case kRdWithin: return get_within(step, step.wanted, false);
+      case kCountWithin: {
+        uint64_t expected = model_count(model, step.wanted) + model_count(puts_[step.space], step.wanted);
+        return RC_ASSERT(space.count_within(transaction_, AnyOf({step.wanted}).wanted()).value() == expected);
       }
+      case kCommit: return commit();
+      case kRollBack: return roll_back();
       default: {
         bool copies = step.kind == kCopyCollect;
         Template wanted = step.number % 2 ? step.wanted : wanted_of_many(step.number);
@@ -132,9 +152,10 @@ class Pair {
   }
 
   void empty() {
+    roll_back();
     for (int i : {0, 1})
       while (!models_[i].empty()) {
-        std::vector<Pattern> anything(models_[i].front().arity(), Pattern(AnyFormal{}));
+        std::vector<Pattern> anything(models_[i].front().tuple.arity(), Pattern(AnyFormal{}));
         get_one(spaces_[i], models_[i], Template(std::move(anything)), true);
       }
   }
@@ -142,14 +163,47 @@ class Pair {
  private:
   void out_one(Store& space, Model& model, const Tuple& tuple) {
     RC_ASSERT(put(space, tuple).has_value());
-    model.push_back(tuple);
+    model.push_back({++model_age, tuple});
   }
   void get_one(Store& space, Model& model, const Template& wanted, bool takes) {
     RC_ASSERT(same(get(space, takes ? &Store::in : &Store::rd, AnyOf({wanted})), model_get(model, wanted, takes)));
   }
 
+  void put_within(const Step& step) {
+    RC_ASSERT(spaces_[step.space].out_within(transaction_, views_of(step.tuple)).has_value());
+    puts_[step.space].push_back({++model_age, step.tuple});
+  }
+  void get_within(const Step& step, const Template& wanted, bool takes) {
+    std::optional<Tuple> got;
+    auto get = takes ? &Store::in_within : &Store::rd_within;
+    auto done = (spaces_[step.space].*get)(transaction_, AnyOf({wanted}).wanted(), nullptr,
+                                           [&](TupleView tuple) { return got = to_tuple(tuple), true; });
+    RC_ASSERT(done.has_value());
+    auto expected = model_get(models_[step.space], wanted, takes);
+    if (expected && takes) taken_[step.space].push_back(*expected);
+    if (!expected) expected = model_get(puts_[step.space], wanted, takes);
+    RC_ASSERT(same(got, expected));
+  }
+  void commit() {
+    RC_ASSERT(!store::commit(desk_, transaction_));
+    for (int i : {0, 1}) {
+      for (Aged& put : puts_[i]) models_[i].push_back({++model_age, put.tuple});
+      puts_[i].clear(), taken_[i].clear();
+    }
+  }
+  void roll_back() {
+    RC_ASSERT(store::roll_back(desk_, transaction_));
+    for (int i : {0, 1}) {
+      models_[i].insert(models_[i].end(), taken_[i].begin(), taken_[i].end());
+      std::sort(models_[i].begin(), models_[i].end(), [](const Aged& a, const Aged& b) { return a.age < b.age; });
+      puts_[i].clear(), taken_[i].clear();
+    }
+  }
+
+  store::Desk& desk_;
   Store spaces_[2];
-  Model models_[2];
+  Model models_[2], puts_[2], taken_[2];
+  store::Transaction& transaction_;
 };
 
 RC_GTEST_PROP(Store, DoesWhatAListOfTuplesDoes, ()) {

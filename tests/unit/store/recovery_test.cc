@@ -54,7 +54,7 @@ TEST_F(RecoveryTest, AWildWaitIsNotMissedWhileAnAnswerToItIsNotCommitted) {
   while (store::list_spaces(desk())[0].waiters != 1) std::this_thread::yield();
   pid_t answering = fork_stopped([&](store::Desk& desk) {
     desk.lock(there.wild_lock);
-    *static_cast<volatile uint32_t*>(&desk.bench->spaces_in_hand[0]) = there.number + 1;
+    desk.bench->spaces_in_hand[there.number / 64] = uint64_t{1} << there.number % 64;
     desk.set(&there.wild_waiters, 0u);
     raise(SIGSTOP);
   });
@@ -72,7 +72,7 @@ TEST_F(RecoveryTest, WhoEndsADeadCollectorsChainLocksBothSpaces) {
   out(space, "(\"a\", 1)");
   store::Root &from_root = root("default"), &to_root = root("to");
   end(fork_stopped([&](store::Desk& desk) {
-    store::LockedBoth locked(desk, from_root, to_root);
+    store::Locked locked(desk, store::ranges_of(from_root, to_root));
     auto found = store::find(desk, stripes_of(from_root), AnyOf("(?, ?)").wanted());
     store::unlink(desk, *found.stripe, found.tuple);
     store::Stored& stored = store::stored_at(desk, found.tuple);

@@ -62,6 +62,7 @@ template <class T>
 class Pending;
 class Request;
 class Requests;
+class Transaction;
 
 class Space {
  public:
@@ -170,6 +171,7 @@ class Space {
   Backend& backend() const { return *backend_; }
 
  private:
+  friend class Transaction;
   using AnyOf = std::span<const TemplateView>;
   using Receive = std::function<bool(TupleView)>;  // returns true
   static const Wait kWithoutEnd;

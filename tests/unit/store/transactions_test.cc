@@ -1,0 +1,213 @@
+// Transactions: all at one moment, or nothing.
+#include <sys/wait.h>
+
+#include <thread>
+
+#include "tests/support/audit.hh"
+#include "tests/support/space.hh"
+#include "tuplespace/store/one_moment.hh"
+
+namespace godwit::testing {
+namespace {
+
+class TransactionsTest : public ::testing::Test {
+ protected:
+  TestSegment test{256ull << 20};
+  Store a = Store::create(test.segment(), "a", {}).value(), b = Store::create(test.segment(), "b", {}).value();
+  store::Desk& desk = **store::Desk::of(test.segment());
+  store::Transaction& transaction = *store::begin_transaction(desk);
+
+  ~TransactionsTest() override {
+    EXPECT_TRUE(store::end_transactions(desk, *desk.bench));
+    expect_all_memory_back(desk);
+  }
+
+  void put_within(Store& space, const Tuple& tuple) { EXPECT_TRUE(space.out_within(transaction, views_of(tuple)).has_value()); }
+  std::string inp_within(Store& space, std::string_view wanted) {
+    std::string got = "absent";
+    EXPECT_TRUE(space.in_within(transaction, AnyOf(wanted).wanted(), nullptr, [&](TupleView tuple) {
+      return got = to_text(to_tuple(tuple)), true;
+    }).has_value());
+    return got;
+  }
+  std::string rdp_within(Store& space, std::string_view wanted) {
+    std::string got = "absent";
+    EXPECT_TRUE(space.rd_within(transaction, AnyOf(wanted).wanted(), nullptr, [&](TupleView tuple) {
+      return got = to_text(to_tuple(tuple)), true;
+    }).has_value());
+    return got;
+  }
+  std::error_code commit() {
+    auto no = store::commit(desk, transaction);
+    return no ? no->code : std::error_code();
+  }
+};
+
+TEST_F(TransactionsTest, WhatIsPutComesWithTheCommit) {
+  put_within(a, Tuple{"x", 1});
+  put_within(b, Tuple{"y", 2});
+  put_within(a, Tuple{"x", 3});
+  EXPECT_EQ(count(a, "(?, ?)") + count(b, "(?, ?)"), 0u);
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "(\"x\", 1)");
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "(\"x\", 3)");
+  EXPECT_EQ(inp(b, "(\"y\", ?)"), "(\"y\", 2)");
+  EXPECT_FALSE(commit());  // of nothing
+}
+
+TEST_F(TransactionsTest, WhatIsTakenIsNobodysUntilItEnds) {
+  for (int i = 0; i < 3; ++i) out(a, Tuple{"x", i});
+  EXPECT_EQ(inp_within(a, "(\"x\", 1)"), "(\"x\", 1)");
+  EXPECT_EQ(inp_within(a, "(\"x\", ?)"), "(\"x\", 0)");
+  EXPECT_EQ(count(a, "(?, ?)"), 1u);
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(inp(a, "(\"x\", ?)"), to_text(Tuple{"x", i}));
+  out(a, "(\"x\", 7)");
+  EXPECT_EQ(inp_within(a, "(\"x\", ?)"), "(\"x\", 7)");
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "absent");
+}
+
+TEST_F(TransactionsTest, SeesWhatItHasPutItself) {
+  out(a, "(\"x\", 0)");
+  put_within(a, Tuple{"x", 1});
+  put_within(a, Tuple{"x", 2});
+  put_within(a, Tuple{"x", 3});
+  put_within(b, Tuple{"x", 4});
+  EXPECT_EQ(a.count_within(transaction, AnyOf("(\"x\", ?)").wanted()).value(), 4u);
+  EXPECT_EQ(inp_within(a, "(\"x\", ?)"), "(\"x\", 0)");  // what is there comes first
+  EXPECT_EQ(rdp_within(a, "(\"x\", 2..3)"), "(\"x\", 2)");
+  EXPECT_EQ(inp_within(a, "(\"x\", 3)"), "(\"x\", 3)");
+  EXPECT_EQ(inp_within(a, "(\"x\", ?)"), "(\"x\", 1)");
+  put_within(a, Tuple{"x", 5});
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "(\"x\", 2)");
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "(\"x\", 5)");
+  EXPECT_EQ(inp(b, "(\"x\", ?)"), "(\"x\", 4)");
+}
+
+TEST_F(TransactionsTest, ServesThoseWhoWait) {
+  std::thread taker([&] { EXPECT_EQ(in(b, "(\"y\", ?)"), "(\"y\", 1)"); });
+  while (store::list_waits(desk).empty()) std::this_thread::yield();
+  put_within(b, Tuple{"y", 1});
+  EXPECT_EQ(store::list_waits(desk).size(), 1u);
+  EXPECT_FALSE(commit());
+  taker.join();
+}
+
+TEST_F(TransactionsTest, WhatGoesBackServesThoseWhoWait) {
+  out(a, "(\"x\", 1)");
+  EXPECT_NE(inp_within(a, "(\"x\", ?)"), "absent");
+  std::thread taker([&] { EXPECT_EQ(in(a, "(\"x\", ?)"), "(\"x\", 1)"); });
+  while (store::list_waits(desk).empty()) std::this_thread::yield();
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+  taker.join();
+}
+
+TEST_F(TransactionsTest, WaitsForWhatItTakes) {
+  std::thread writer([&] {
+    while (store::list_waits(**store::Desk::of(test.segment())).empty()) std::this_thread::yield();
+    out(a, "(\"x\", 1)");
+  });
+  Wait wait;
+  put_within(a, Tuple{"other"});
+  auto got = a.in_within(transaction, AnyOf("(\"x\", ?)").wanted(), &wait, [](TupleView) { return true; });
+  writer.join();
+  EXPECT_TRUE(got.has_value() && *got);
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "(\"x\", 1)");
+  EXPECT_EQ(inp(a, "(\"other\")"), "absent");
+}
+
+TEST_F(TransactionsTest, ThatCannotBeIsAsItWas) {
+  Store small = Store::create(test.segment(), "small", {2000, false}).value();
+  out(small, Tuple{"there", std::string(1000, 'x')});
+  out(a, "(\"x\", 1)");
+  EXPECT_NE(inp_within(a, "(\"x\", ?)"), "absent");
+  put_within(b, Tuple{"y", 2});
+  put_within(small, Tuple{"more", std::string(1000, 'x')});
+  EXPECT_EQ(commit(), std::errc::no_space_on_device);
+  EXPECT_EQ(count(b, "(?, ?)") + count(a, "(?, ?)"), 0u);
+  EXPECT_NE(inp(small, "(\"there\", ?)"), "absent");
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(count(b, "(?, ?)") + count(small, "(\"more\", ?)"), 2u);
+  for (int i = 0; i < 3; ++i) put_within(small, Tuple{"never", std::string(1000, 'x')});
+  EXPECT_EQ(commit(), std::errc::message_size);
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+}
+
+TEST_F(TransactionsTest, OfADroppedSpaceFailsAndWhatWasTakenThereIsGone) {
+  out(a, "(\"x\", 1)");
+  out(b, "(\"y\", 1)");
+  EXPECT_NE(inp_within(a, "(\"x\", ?)"), "absent");
+  EXPECT_NE(inp_within(b, "(\"y\", ?)"), "absent");
+  put_within(a, Tuple{"x", 2});
+  ASSERT_TRUE(store::drop_space(desk, "a").has_value());
+  a = Store::create(test.segment(), "a", {}).value();
+  EXPECT_EQ(commit(), std::errc::identifier_removed);
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+  EXPECT_EQ(count(a, "(?, ?)"), 0u);
+  EXPECT_EQ(inp(b, "(\"y\", ?)"), "(\"y\", 1)");
+}
+
+TEST_F(TransactionsTest, AReaderOfWhatIsTakenReadsOn) {
+  out(a, Tuple{"large", std::string(10'000, 'x')});
+  bool seen = false;
+  (void)a.rd(AnyOf("(\"large\", ?)").wanted(), nullptr, [&](TupleView tuple) {
+    std::thread([&] {
+      store::Desk& own = **store::Desk::of(test.segment());
+      store::Transaction& other = *store::begin_transaction(own);
+      EXPECT_TRUE(a.in_within(other, AnyOf("(\"large\", ?)").wanted(), nullptr, [](TupleView) { return true; }).value());
+      EXPECT_FALSE(store::commit(own, other));
+    }).join();
+    seen = tuple[1].text == std::string(10'000, 'x');
+    return true;
+  });
+  EXPECT_TRUE(seen);
+}
+
+TEST_F(TransactionsTest, EndsWithItsThreadOrProcess) {
+  for (int i = 0; i < 2; ++i) out(a, Tuple{"x", i});
+  auto begin = [&](int i) {
+    store::Transaction& own = *store::begin_transaction(**store::Desk::of(test.segment()));
+    EXPECT_TRUE(a.in_within(own, AnyOf({Template{"x", i}}).wanted(), nullptr, [](TupleView) { return true; }).value());
+    EXPECT_TRUE(b.out_within(own, views_of(Tuple{"y", i})).has_value());
+  };
+  std::thread([&] { begin(0); }).join();
+  EXPECT_EQ(count(a, "(?, ?)"), 2u);
+  pid_t child = fork();
+  if (child == 0) {
+    begin(1);
+    raise(SIGKILL);
+  }
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(count(a, "(?, ?)"), 1u);
+  EXPECT_EQ(store::reap(desk), 1u);
+  EXPECT_EQ(count(a, "(?, ?)"), 2u);
+  EXPECT_EQ(count(b, "(?, ?)"), 0u);
+}
+
+// Without a reaper: who comes next finishes it.
+TEST_F(TransactionsTest, OfADeadThreadIsWholeForWhoeverLooks) {
+  pid_t child = fork();
+  if (child == 0) {
+    store::Desk& own = **store::Desk::of(test.segment());
+    store::Transaction& half = *store::begin_transaction(own);
+    for (int i = 0; i < 10; ++i) (void)b.out_within(half, views_of(Tuple{i, i}));
+    store::Root& root = *store::open_space(own, "b")->root;
+    store::Locked locked(own, root, store::kStripes);
+    std::vector<store::Stripe*> all;
+    for (store::Stripe& stripe : locked.stripes()) all.push_back(&stripe);
+    store::OneMoment moment(own, all);
+    own.set(&half.decided_at, ~uint64_t{0});
+    own.set(&half.progress, store::Progress::kDecided);
+    own.commit();
+    raise(SIGKILL);
+  }
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(rdp(b, "(3, ?)"), "(3, 3)");
+  EXPECT_EQ(count(b, "(?, ?)"), 10u);
+}
+
+}  // namespace
+}  // namespace godwit::testing

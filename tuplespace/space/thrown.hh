@@ -1,0 +1,16 @@
+// Results as the public interface gives them: a value, or a Failure thrown.
+#pragma once
+#include "tuplespace/node/home.hh"
+#include "tuplespace/result.hh"
+
+namespace godwit {
+
+template <class T>
+T value_of(Result<T> result) {
+  if (!result) throw Failure(result.error());
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+inline Home home_at(const std::string& path) { return value_of(path.empty() ? Home::open() : Home::open_at(path)); }
+
+}  // namespace godwit

@@ -1,0 +1,120 @@
+// The public Transaction: the store's (store/transactions.hh), and spaces as it sees them.
+#include "tuplespace/space/backend.hh"
+#include "tuplespace/space/host.hh"
+#include "tuplespace/space/thrown.hh"
+#include "tuplespace/store/errors.hh"
+#include "tuplespace/store/store.hh"
+#include "tuplespace/transaction.hh"
+
+namespace godwit {
+
+// A transaction of a thread, while that lives.
+class Undertaking {
+ public:
+  static Result<std::shared_ptr<Undertaking>> begin(std::shared_ptr<Host> host) {
+    auto desk = store::Desk::of(host->segment());
+    if (!desk) return desk.error();
+    store::Transaction* record = store::begin_transaction(**desk);
+    if (!record) return store::segment_full();
+    return std::shared_ptr<Undertaking>(new Undertaking(std::move(host), (*desk)->owner(), *record));
+  }
+  ~Undertaking() {
+    if (auto desk = own_desk()) store::end_transaction(**desk, *(*desk)->bench, record_);
+  }
+
+  const shared::Segment& segment() const { return host_->segment(); }
+  /// The record, open.
+  /// errors  operation_not_permitted: of another thread; no_space_on_device: what was to go back cannot yet.
+  Result<store::Transaction*> record() {
+    auto desk = own_desk();
+    if (!desk) return desk.error();
+    if (record_.progress != store::Progress::kOpen && !store::roll_back(**desk, record_)) return store::segment_full();
+    return &record_;
+  }
+  Result<void> roll_back() {
+    auto desk = own_desk();
+    if (!desk) return desk.error();
+    if (!store::roll_back(**desk, record_)) return store::segment_full();
+    return {};
+  }
+
+ private:
+  Undertaking(std::shared_ptr<Host> host, uint32_t owner, store::Transaction& record)
+      : host_(std::move(host)), owner_(owner), record_(record) {}
+  Result<store::Desk*> own_desk() const {
+    auto desk = store::Desk::of(host_->segment());
+    if (!desk || (*desk)->owner() == owner_) return desk;
+    return make_error(std::errc::operation_not_permitted, "a transaction is for the thread that made it; make one in each");
+  }
+
+  std::shared_ptr<Host> host_;
+  const uint32_t owner_;
+  store::Transaction& record_;  // in the segment; its thread's
+};
+
+namespace {
+
+Error not_within() {
+  return make_error(std::errc::operation_not_supported, "a transaction has out, in, rd and count; do that on the space itself");
+}
+
+class TransactingBackend final : public Backend {
+ public:
+  TransactingBackend(std::shared_ptr<Undertaking> undertaking, store::Store store)
+      : undertaking_(std::move(undertaking)), store_(std::move(store)) {}
+
+  Result<void> out(TupleView tuple, const Wait&) override {
+    auto record = undertaking_->record();
+    if (!record) return record.error();
+    return store_.out_within(**record, tuple);
+  }
+  Result<void> out_all(std::span<const Tuple>, const Wait*) override { return not_within(); }
+  Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override {
+    auto record = undertaking_->record();
+    if (!record) return record.error();
+    return store_.in_within(**record, any_of, wait, receive);
+  }
+  Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override {
+    auto record = undertaking_->record();
+    if (!record) return record.error();
+    return store_.rd_within(**record, any_of, wait, receive);
+  }
+  Result<uint64_t> count(AnyOf any_of) override {
+    auto record = undertaking_->record();
+    if (!record) return record.error();
+    return store_.count_within(**record, any_of);
+  }
+  Result<std::vector<Tuple>> all(AnyOf) override { return not_within(); }
+  Result<uint64_t> collect(Backend&, AnyOf, bool) override { return not_within(); }
+  Result<std::unique_ptr<Watcher>> watch(AnyOf) override { return not_within(); }
+
+ private:
+  std::shared_ptr<Undertaking> undertaking_;
+  store::Store store_;
+};
+
+}  // namespace
+
+Transaction::Transaction(const std::string& home)
+    : undertaking_(value_of(Undertaking::begin(value_of(Host::of(home_at(home)))))) {}
+Transaction::Transaction(Transaction&&) noexcept = default;
+Transaction& Transaction::operator=(Transaction&&) noexcept = default;
+Transaction::~Transaction() {
+  if (undertaking_) (void)undertaking_->roll_back();
+}
+
+Space Transaction::of(const Space& space) {
+  store::Store* store = space.backend().store();
+  if (!store || store->segment().base() != undertaking_->segment().base())
+    throw Failure(make_error(std::errc::operation_not_supported, "a transaction is of spaces in this host's memory; name one of those"));
+  return Space(std::make_shared<TransactingBackend>(undertaking_, *store));
+}
+
+void Transaction::commit() {
+  auto record = value_of(undertaking_->record());
+  value_of(store::Store::commit(undertaking_->segment(), *record));
+}
+
+void Transaction::roll_back() { value_of(undertaking_->roll_back()); }
+
+}  // namespace godwit

@@ -1,0 +1,289 @@
+#include "tuplespace/store/transactions.hh"
+
+#include <x86intrin.h>
+
+#include <cstring>
+#include <functional>
+#include <map>
+
+#include "tuplespace/match.hh"
+#include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/errors.hh"
+#include "tuplespace/store/one_moment.hh"
+#include "tuplespace/store/publish.hh"
+#include "tuplespace/store/shapes.hh"
+
+namespace godwit::store {
+namespace {
+
+// f(ref, tuple) along a list; it may change the tuple, and where the list goes on is known before.
+template <class F>
+void for_each_of(const Desk& desk, Ref list, F f) {
+  Steps steps(desk, ~0ull);
+  for (Ref next; list; list = next) {
+    Stored& stored = stored_at(desk, list);
+    next = stored.newer;
+    steps.take();
+    f(list, stored);
+  }
+}
+
+Root& root_for(Desk& desk, const Stored& stored) { return root_of(desk, stored.place.space); }
+Stripe& stripe_for(Desk& desk, const Stored& stored) {
+  expect(stored.place.stripe < kStripes);
+  return root_for(desk, stored).stripes[stored.place.stripe];
+}
+
+// The stripes that a list's tuples are of, each once.
+struct Places {
+  std::vector<Range> ranges;
+  std::vector<Stripe*> stripes;
+};
+Places places_of(Desk& desk, Ref list) {
+  std::map<Stripe*, Range> all;
+  for_each_of(desk, list, [&](Ref, const Stored& stored) {
+    all.emplace(&stripe_for(desk, stored), Range{&root_for(desk, stored), stored.place.stripe});
+  });
+  Places places;
+  for (const auto& [stripe, range] : all) places.stripes.push_back(stripe), places.ranges.push_back(range);
+  return places;
+}
+
+bool is_of(const Root& root, const Stored& stored) { return stored.place.space == root.number; }
+
+// Everything that can fail, with the stripes locked.
+std::optional<Error> prepare(Desk& desk, const Transaction& transaction) {
+  std::map<Root*, uint64_t> bytes;
+  std::optional<Error> no;
+  for_each_of(desk, transaction.puts, [&](Ref ref, const Stored& stored) {
+    Root& root = root_for(desk, stored);
+    if (!no) no = closed(root, static_cast<uint32_t>(stored.age));
+    if (no) return;
+    bytes[&root] += memory_of(desk, ref);
+    Ref shape = blaming(root, [&] { return shape_for(desk, stripe_for(desk, stored), fields_of(desk, stored).view()); });
+    if (!shape) no = segment_full();
+  });
+  for (const auto& [root, more] : bytes)
+    if (!no && root->capacity && root->stripes[0].bytes + more > root->capacity)
+      no = more > root->capacity ? larger_than_the_space() : space_full();
+  return no;
+}
+
+// Takes the tuples of a list off it, one by one: f(root, tuple, next), which lets the list go on with `next`. What is of a
+// damaged space stays with that, which is closed. returns false when f does.
+template <class F>
+bool take_off(Desk& desk, Ref& list, F f) {
+  Steps steps(desk, ~0ull);
+  for (; list; steps.take()) {
+    Stored& stored = stored_at(desk, list);
+    Root& root = root_for(desk, stored);
+    Ref next = stored.newer;
+    try {
+      if (!f(root, stored, [&, next] { desk.set(&list, next); })) return false;
+    } catch (const Damaged&) {
+      empty_hands(desk);
+      close_damaged(root);
+      desk.set(&list, next);
+      desk.commit();
+    }
+    wake_answered(desk);
+  }
+  return true;
+}
+
+// Nothing fails: the shapes are there.
+void publish_puts(Desk& desk, Transaction& transaction) {
+  (void)take_off(desk, transaction.puts, [&](Root& root, Stored& stored, const std::function<void()>& let_go) {
+    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), true,
+                    root.born > transaction.decided_at, let_go);
+  });
+}
+
+// False: no memory for a shape.
+bool put_back_taken(Desk& desk, Transaction& transaction) {
+  return take_off(desk, transaction.taken, [&](Root& root, Stored& stored, const std::function<void()>& let_go) {
+    return put_into(desk, root, stripe_for(desk, stored), transaction.taken, fields_of(desk, stored).view(), false,
+                    stored.age < root.born, let_go);
+  });
+}
+
+void discard_taken(Desk& desk, Transaction& transaction) {
+  (void)take_off(desk, transaction.taken, [&](Root& root, Stored&, const std::function<void()>& let_go) {
+    discard_with_its_lock(desk, transaction.taken, let_go);
+    made_room(root);
+    return true;
+  });
+}
+
+void discard_puts(Desk& desk, Transaction& transaction) {
+  Steps steps(desk, ~0ull);
+  for (; transaction.puts; steps.take()) {
+    pick_up(desk, kFirstHand, transaction.puts);
+    desk.set(&transaction.puts, stored_at(desk, transaction.puts).newer);
+    desk.commit();
+    give(desk, kFirstHand);
+  }
+}
+
+void decide(Desk& desk, Transaction& transaction) {
+  desk.set(&transaction.decided_at, static_cast<uint64_t>(__rdtsc()));
+  desk.set(&transaction.progress, Progress::kDecided);
+  desk.commit();
+}
+
+void begin_anew(Desk& desk, Transaction& transaction) {
+  desk.set(&transaction.last_put, Ref{0});
+  desk.set(&transaction.progress, Progress::kOpen);
+  desk.commit();
+}
+
+// After the decision, whoever sees to it.
+void finish(Desk& desk, Transaction& transaction) {
+  discard_taken(desk, transaction);
+  begin_anew(desk, transaction);
+}
+
+}  // namespace
+
+Transaction* begin_transaction(Desk& desk) {
+  Ref ref = take(desk, kSecondHand, sizeof(Transaction));
+  if (!ref) return nullptr;
+  Transaction& made = desk.at<Transaction>(ref);
+  std::memset(static_cast<void*>(&made), 0, sizeof made);
+  made.owner = desk.owner();
+  made.next = desk.bench->transactions;
+  desk.set(&desk.bench->transactions, ref);
+  put_down(desk, kSecondHand);
+  desk.commit();
+  return &made;
+}
+
+void keep(Desk& desk, Transaction& transaction, Waiter& waiter) {
+  Stored& stored = stored_at(desk, waiter.held);
+  desk.set(&stored.shape, Ref{0});
+  desk.set(&stored.newer, transaction.taken);
+  desk.set(&transaction.taken, waiter.held);
+  desk.set(&waiter.held, Ref{0});
+  desk.commit();
+}
+
+void add_put(Desk& desk, Transaction& transaction, uint32_t generation) {
+  Ref ref = desk.bench->in_hand[kFirstHand];
+  Stored& stored = stored_at(desk, ref);
+  stored.age = generation;
+  stored.shape = stored.newer = 0;
+  desk.set(transaction.puts ? &stored_at(desk, transaction.last_put).newer : &transaction.puts, ref);
+  desk.set(&transaction.last_put, ref);
+  put_down(desk, kFirstHand);
+  desk.commit();
+}
+
+Ref find_put(Desk& desk, const Transaction& transaction, const Root& root, std::span<const TemplateView> any_of) {
+  Ref found = 0;
+  for_each_of(desk, transaction.puts, [&](Ref ref, const Stored& stored) {
+    if (!found && is_of(root, stored) && match_any(any_of, fields_of(desk, stored).view())) found = ref;
+  });
+  return found;
+}
+
+uint64_t count_puts(Desk& desk, const Transaction& transaction, const Root& root, std::span<const TemplateView> any_of) {
+  uint64_t number = 0;
+  for_each_of(desk, transaction.puts, [&](Ref, const Stored& stored) {
+    number += is_of(root, stored) && match_any(any_of, fields_of(desk, stored).view());
+  });
+  return number;
+}
+
+void remove_put(Desk& desk, Transaction& transaction, Ref put) {
+  Ref before = 0;
+  for_each_of(desk, transaction.puts, [&](Ref ref, const Stored& stored) {
+    if (stored.newer == put) before = ref;
+  });
+  desk.set(before ? &stored_at(desk, before).newer : &transaction.puts, stored_at(desk, put).newer);
+  if (transaction.last_put == put) desk.set(&transaction.last_put, before);
+  pick_up(desk, kFirstHand, put);
+  desk.commit();
+  give(desk, kFirstHand);
+}
+
+std::optional<Error> commit(Desk& desk, Transaction& transaction) {
+  if (transaction.puts) {
+    Places places = places_of(desk, transaction.puts);
+    Locked locked(desk, places.ranges);
+    if (auto no = prepare(desk, transaction)) return no;
+    OneMoment moment(desk, places.stripes);
+    decide(desk, transaction);
+    publish_puts(desk, transaction);
+  } else {
+    decide(desk, transaction);
+  }
+  finish(desk, transaction);
+  return std::nullopt;
+}
+
+bool roll_back(Desk& desk, Transaction& transaction) {
+  desk.set(&transaction.progress, Progress::kRollingBack);
+  desk.commit();
+  discard_puts(desk, transaction);
+  if (transaction.taken) {
+    Places places = places_of(desk, transaction.taken);
+    Locked locked(desk, places.ranges);
+    OneMoment moment(desk, places.stripes);
+    if (!put_back_taken(desk, transaction)) return false;
+  }
+  begin_anew(desk, transaction);
+  return true;
+}
+
+namespace {
+
+// Where the lists themselves are damaged, what they lead to is lost.
+template <class F>
+bool as_far_as_whole(Desk& desk, Transaction& transaction, F f) {
+  try {
+    return f();
+  } catch (const Damaged&) {
+    empty_hands(desk);
+    transaction.taken = transaction.puts = transaction.last_put = 0;
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+void publish_what_is_left(Desk& desk, Transaction& transaction) {
+  if (!transaction.puts) return;
+  Places places = places_of(desk, transaction.puts);
+  Locked locked(desk, places.ranges);
+  publish_puts(desk, transaction);
+}
+
+}  // namespace
+
+bool end_transaction(Desk& desk, Bench& bench, Transaction& transaction) {
+  bool ended = as_far_as_whole(desk, transaction, [&] {
+    if (transaction.progress != Progress::kDecided) return roll_back(desk, transaction);
+    publish_what_is_left(desk, transaction);
+    finish(desk, transaction);
+    return true;
+  });
+  if (!ended) return false;
+  Ref* link = &bench.transactions;
+  Steps steps(desk, ~0ull);
+  for (; &desk.at<Transaction>(*link) != &transaction; steps.take()) link = &desk.at<Transaction>(*link).next;
+  pick_up(desk, kSecondHand, *link);
+  desk.set(link, transaction.next);
+  desk.commit();
+  give(desk, kSecondHand);
+  return true;
+}
+
+bool end_transactions(Desk& desk, Bench& bench) {
+  Steps steps(desk, ~0ull);
+  for (; bench.transactions; steps.take())
+    if (!end_transaction(desk, bench, desk.at<Transaction>(bench.transactions))) return false;
+  return true;
+}
+
+}  // namespace godwit::store

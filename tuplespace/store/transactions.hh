@@ -1,0 +1,42 @@
+// Transactions: what a thread takes is nobody's until it commits, and what it puts is seen by nobody; then all happens at one
+// moment, or, should it roll back or die, nothing has.
+//
+//   open         tuples are taken (keep) and put (add_put), each a transaction of the undo log
+//   committing   the stripes of the puts are locked, everything that could fail is done, and the stripes are marked
+//   decided      the puts are published; then the locks go, and the memory of what was taken
+//   rolling back what was taken goes back by its age, at one moment too; the puts are discarded
+// A record belongs to its thread, and is linked from its bench; whoever reaps that finishes it.
+#pragma once
+#include <optional>
+
+#include "tuplespace/result.hh"
+#include "tuplespace/store/root.hh"
+
+namespace godwit::store {
+
+/// A new one of the calling thread. null: no memory.
+Transaction* begin_transaction(Desk& desk);
+/// What the waiter holds is the transaction's.
+void keep(Desk& desk, Transaction& transaction, Waiter& waiter);
+/// The tuple in the first hand, written for a stripe of that generation of its space, is to be put.
+void add_put(Desk& desk, Transaction& transaction, uint32_t generation);
+
+/// The first of the puts into the space that matches; 0: none.
+Ref find_put(Desk& desk, const Transaction& transaction, const Root& root, std::span<const TemplateView> any_of);
+uint64_t count_puts(Desk& desk, const Transaction& transaction, const Root& root, std::span<const TemplateView> any_of);
+/// It was taken by the transaction itself.
+void remove_put(Desk& desk, Transaction& transaction, Ref put);
+
+/// Then it is open again, with nothing in it.
+/// errors   identifier_removed, EUCLEAN: of a space that something is put into; no_space_on_device: a space or the segment is
+///          full; message_size: a space will never have the room. The transaction is as it was.
+std::optional<Error> commit(Desk& desk, Transaction& transaction);
+/// The same with nothing done. false: no memory now to put back all that was taken; what is left is for another time.
+bool roll_back(Desk& desk, Transaction& transaction);
+
+/// Ends it.
+bool end_transaction(Desk& desk, Bench& bench, Transaction& transaction);
+/// Ends all of a bench's (ours; or a dead thread's). false: no memory now; what is left is for another time.
+bool end_transactions(Desk& desk, Bench& bench);
+
+}  // namespace godwit::store
