@@ -67,15 +67,19 @@ void work(godwit::Space& space, const View& view) {
   }
 }
 
-// Opened before anything is computed, so that one that cannot be written is told at once. What is in it stays until then.
+// Opened before anything is computed, so that one that cannot be written is told at once. Until it is written, what is in it
+// stays, and one that is new goes with us.
 class OutputFile {
  public:
-  explicit OutputFile(std::string name) : name_(std::move(name)), file_(std::fopen(name_.c_str(), "ab")) {
+  explicit OutputFile(std::string name)
+      : name_(std::move(name)), is_new_(access(name_.c_str(), F_OK) != 0), file_(std::fopen(name_.c_str(), "ab")) {
     if (!file_) fail(std::strerror(errno));
   }
   OutputFile(const OutputFile&) = delete;
   ~OutputFile() {
-    if (file_) std::fclose(file_);
+    if (!file_) return;
+    std::fclose(file_);
+    if (is_new_) unlink(name_.c_str());
   }
 
   const std::string& name() const { return name_; }
@@ -91,7 +95,8 @@ class OutputFile {
   }
 
   const std::string name_;
-  FILE* file_;
+  const bool is_new_;
+  FILE* file_;  // null: written
 };
 
 // The rows of a picture, below each other.

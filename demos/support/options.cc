@@ -1,5 +1,6 @@
 #include "support/options.hh"
 
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>

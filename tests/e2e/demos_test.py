@@ -86,6 +86,7 @@ class Demos(unittest.TestCase):
             demo.communicate(timeout=60)
             self.assertEqual(demo.returncode, -signo)
             self.assertEqual(self.spaces(), [])
+            self.assertEqual(os.listdir(self.folder.name), ["home"])
 
     def test_a_worker_that_somebody_else_kills_is_counted(self):
         demo = self.start("mandelbrot", "--width", "400", "--kill", "2")
