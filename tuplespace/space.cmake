@@ -25,5 +25,8 @@ file(WRITE ${CMAKE_BINARY_DIR}/generated/GodwitConfig.cmake "include(\${CMAKE_CU
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/generated/GodwitConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/generated/GodwitConfig.cmake ${CMAKE_BINARY_DIR}/generated/GodwitConfigVersion.cmake
         DESTINATION ${package})
+# The way from godwit.pc up to the prefix, whatever that is.
+file(RELATIVE_PATH godwit_pc_up ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" godwit_pc_up ${godwit_pc_up})
 configure_file(${CMAKE_SOURCE_DIR}/packaging/godwit.pc.in ${CMAKE_BINARY_DIR}/generated/godwit.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/generated/godwit.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,10 +1,12 @@
 // An HTTP server that has no socket: it is nothing but in and out on the space net.
 //
-// usage: http_mediator [PORT]      with a node running; prints "listening PORT", then every tuple that it takes or puts, one a line
+// usage: http_mediator [PORT]      prints "listening PORT", then every tuple that it takes or puts, one a line
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "tuplespace/mediator.hh"
 #include "tuplespace/text.hh"
@@ -13,20 +15,23 @@ namespace {
 
 using namespace godwit;
 
+void say(const std::string& line) {
+  if (std::printf("%s\n", line.c_str()) < 0 || std::fflush(stdout) != 0)
+    throw std::runtime_error("a line cannot be printed; see where stdout leads");
+}
+
 void print(const Tuple& tuple) {
   constexpr size_t kWidth = 160;
   std::string line = to_text(tuple);
   if (line.size() > kWidth) line = line.substr(0, kWidth) + "...";
-  std::printf("%s\n", line.c_str());
-  std::fflush(stdout);
+  say(line);
 }
 
 // All that the server knows of the space.
 class Net {
  public:
   explicit Net(uint16_t port) {
-    std::printf("listening %u\n", mediator_.listen("0.0.0.0", port));
-    std::fflush(stdout);
+    say("listening " + std::to_string(mediator_.listen("0.0.0.0", port)));
   }
   Tuple in(const std::vector<Template>& wanted) {
     Tuple taken = mediator_.in(wanted);
@@ -104,8 +109,8 @@ class Conversation {
   bool over_ = false;
 };
 
-void serve(int port) {
-  Net net(static_cast<uint16_t>(port));
+void serve(uint16_t port) {
+  Net net(port);
   std::map<std::string, Conversation> conversations;
   for (;;) {
     OneOf ours;
@@ -127,11 +132,28 @@ void serve(int port) {
   }
 }
 
+std::optional<uint16_t> parse_port(std::string_view word) {
+  uint16_t port = 0;
+  auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), port);
+  if (error != std::errc() || end != word.data() + word.size() || port == 0) return std::nullopt;
+  return port;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::string_view word = argc > 1 ? argv[1] : "8080";
+  if (word == "--help" || word == "-h") {
+    std::printf("usage: http_mediator [PORT]\n\nAnswers HTTP on PORT (8080), with no socket: it is nothing but in and out on the space net.\n");
+    return 0;
+  }
+  auto port = parse_port(word);
+  if (!port || argc > 2) {
+    std::fprintf(stderr, "http_mediator: it takes one PORT, from 1 to 65535; see --help\n");
+    return 2;
+  }
   try {
-    serve(argc > 1 ? std::atoi(argv[1]) : 8080);
+    serve(*port);
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "http_mediator: %s\n", failure.what());
     return 1;

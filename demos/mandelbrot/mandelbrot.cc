@@ -1,7 +1,9 @@
 // The Mandelbrot set as a bag of tasks: a task is a row of the picture.
 #include <png.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <complex>
 #include <cstring>
@@ -65,6 +67,38 @@ void work(godwit::Space& space, const View& view) {
   }
 }
 
+// Opened before anything is computed, so that one that cannot be written is told at once. Until it is written, what is in it
+// stays, and one that is new goes with us.
+class OutputFile {
+ public:
+  explicit OutputFile(std::string name)
+      : name_(std::move(name)), is_new_(access(name_.c_str(), F_OK) != 0), file_(std::fopen(name_.c_str(), "ab")) {
+    if (!file_) fail(std::strerror(errno));
+  }
+  OutputFile(const OutputFile&) = delete;
+  ~OutputFile() {
+    if (!file_) return;
+    std::fclose(file_);
+    if (is_new_) unlink(name_.c_str());
+  }
+
+  const std::string& name() const { return name_; }
+  void write_png(png_image image, const void* pixels) {
+    (void)!ftruncate(fileno(file_), 0);  // a pipe or device has nothing in it
+    if (!png_image_write_to_stdio(&image, file_, 0, pixels, 0, nullptr)) fail(image.message);
+    if (std::fclose(std::exchange(file_, nullptr)) != 0) fail(std::strerror(errno));
+  }
+
+ private:
+  [[noreturn]] void fail(const char* why) const {
+    throw std::runtime_error("cannot write " + name_ + ": " + why + "; --file names another");
+  }
+
+  const std::string name_;
+  const bool is_new_;
+  FILE* file_;  // null: written
+};
+
 // The rows of a picture, below each other.
 class Picture {
  public:
@@ -77,14 +111,13 @@ class Picture {
   bool operator==(const Picture& other) const {
     return std::memcmp(pixels_.data(), other.pixels_.data(), pixels_.size() * sizeof(Pixel)) == 0;
   }
-  void write_png(const std::string& file) const {
+  void write(OutputFile& file) const {
     png_image image{};
     image.version = PNG_IMAGE_VERSION;
     image.width = static_cast<png_uint_32>(view_.width);
     image.height = static_cast<png_uint_32>(view_.height);
     image.format = PNG_FORMAT_RGB;
-    if (!png_image_write_to_file(&image, file.c_str(), 0, pixels_.data(), 0, nullptr))
-      throw std::runtime_error("cannot write " + file + ": " + image.message + "; --file names another");
+    file.write_png(image, pixels_.data());
   }
 
  private:
@@ -92,7 +125,8 @@ class Picture {
   std::vector<Pixel> pixels_;
 };
 
-void mandelbrot(const View& view, const demo::Crew& crew, const std::string& file) {
+void mandelbrot(const View& view, const demo::Crew& crew, const std::string& file_name) {
+  OutputFile file(file_name);
   Picture sequential(view), picture(view);
   double alone = demo::sequentially(view.height, [&](int64_t y) { sequential.set_row(y, row(view, y).data()); });
   demo::Bag bag(crew);
@@ -100,8 +134,8 @@ void mandelbrot(const View& view, const demo::Crew& crew, const std::string& fil
       view.height, [&](godwit::Space& space) { work(space, view); },
       [&](int64_t y, const Bytes& pixels) { picture.set_row(y, pixels.data.data()); });
   if (!(picture == sequential)) throw std::runtime_error("the workers' picture is not the sequential one; please report this");
-  picture.write_png(file);
-  std::printf("picture %s %lldx%lld\n", file.c_str(), static_cast<long long>(view.width), static_cast<long long>(view.height));
+  picture.write(file);
+  std::printf("picture %s %lldx%lld\n", file.name().c_str(), static_cast<long long>(view.width), static_cast<long long>(view.height));
   bag.print_speed(together, alone);
 }
 
@@ -117,6 +151,6 @@ int main(int argc, char** argv) {
                {"--width", &view.width, 1, 20000, "pixels"},
                {"--height", &view.height, 1, 20000, "pixels, and tasks"},
                {"--iterations", &view.iterations, 1, 1000000, "after which a point counts as one of the set"}},
-              {{"--file", &file, "of the picture"}});
+              {{"--file", &file, "of the picture; what is in it is overwritten"}});
   return demo::run([&] { mandelbrot(view, crew, file); });
 }

@@ -143,8 +143,8 @@ int main(int argc, char** argv) {
   demo::parse(argc, argv, "Multiplies two matrices by blocks, with worker processes that find them in a tuple space.",
               {{"--workers", &crew.workers, 1, 256, "worker processes"},
                {"--kill", &crew.kill, 0, 1000, "so many workers are killed with -9 meanwhile"},
-               {"--blocks", &sizes.blocks, 1, 100, "a matrix is so many blocks high and wide; as many tasks squared"},
-               {"--block", &sizes.block, 1, 1000, "a block is so many elements high and wide"},
+               {"--blocks", &sizes.blocks, 1, 100, "N: a matrix has N x N blocks, a task each"},
+               {"--block", &sizes.block, 1, 1000, "N: a block has N x N elements"},
                {"--seed", &seed, 0, UINT32_MAX - 1, "of which the matrices are made"}});
   return demo::run([&] { multiply(sizes, crew, seed); });
 }

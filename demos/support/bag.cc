@@ -92,7 +92,7 @@ void Bag::be_worker(pid_t master) {
   _exit(kFailed);
 }
 
-// Killed from outside, that is. A worker that fails would fail again.
+// Of a signal, that is. A worker that fails would fail again.
 bool Bag::has_died(pid_t worker) const {
   siginfo_t end{};
   waitid(P_PID, static_cast<id_t>(worker), &end, WEXITED | WNOHANG | WNOWAIT);
@@ -100,8 +100,14 @@ bool Bag::has_died(pid_t worker) const {
   if (end.si_code == CLD_EXITED) throw std::runtime_error(complaint_.heard());
   if (end.si_status != SIGKILL && end.si_status != SIGTERM)
     throw std::runtime_error("a worker died of signal " + std::to_string(end.si_status) + "; please report this");
-  waitpid(worker, nullptr, 0);
   return true;
+}
+
+// returns the next.
+Bag::Worker Bag::buried(Worker worker) {
+  waitpid(*worker, nullptr, 0);
+  ++died_;
+  return workers_.erase(worker);
 }
 
 void Bag::hand_out_missing() {
@@ -112,23 +118,23 @@ void Bag::hand_out_missing() {
 void Bag::look_after_workers() {
   if (interrupted) throw Interrupted{interrupted};
   for (auto worker = workers_.begin(); worker != workers_.end();)
-    worker = has_died(*worker) ? workers_.erase(worker) : worker + 1;
+    worker = has_died(*worker) ? buried(worker) : worker + 1;
   while (workers_.size() < static_cast<size_t>(crew_.workers)) workers_.push_back(begin_worker());
   int64_t done = tasks_ - static_cast<int64_t>(missing_.size());
   if (done * (crew_.kill + 1) >= (killed_ + 1) * tasks_) kill_one();  // evenly over the run
 }
 
 void Bag::kill_one() {
-  pid_t worker = workers_[random_() % workers_.size()];
-  kill(worker, SIGKILL);
-  waitid(P_PID, static_cast<id_t>(worker), nullptr, WEXITED | WNOWAIT);  // so that nobody is killed twice
+  auto worker = workers_.begin() + static_cast<std::ptrdiff_t>(random_() % workers_.size());
+  kill(*worker, SIGKILL);
+  buried(worker);  // so that nobody is killed twice
   ++killed_;
 }
 
 void Bag::print_speed(double seconds, double sequential_seconds) const {
   std::printf("tasks %lld workers %lld seconds %.3f tasks_per_second %.0f speed_up %.2f sequential_seconds %.3f killed %lld\n",
               static_cast<long long>(tasks_), static_cast<long long>(crew_.workers), seconds, static_cast<double>(tasks_) / seconds,
-              sequential_seconds / seconds, sequential_seconds, static_cast<long long>(killed_));
+              sequential_seconds / seconds, sequential_seconds, static_cast<long long>(died_));
 }
 
 double sequentially(int64_t tasks, const std::function<void(int64_t)>& work) {
@@ -144,6 +150,8 @@ double sequentially(int64_t tasks, const std::function<void(int64_t)>& work) {
 int run(const std::function<void()>& demo) {
   try {
     demo();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout))
+      throw std::runtime_error("the result cannot be printed; see where stdout leads");
     return 0;
   } catch (const Interrupted& by) {
     signal(by.signo, SIG_DFL);  // whoever waits for us sees what ended us

@@ -72,6 +72,8 @@ class Bag {
   pid_t begin_worker();
   [[noreturn]] void be_worker(pid_t master);
   bool has_died(pid_t worker) const;
+  using Worker = std::vector<pid_t>::iterator;
+  Worker buried(Worker worker);
   void kill_one();
 
   const Crew crew_;
@@ -81,7 +83,9 @@ class Bag {
   std::function<void(godwit::Space&)> work_;
   std::vector<pid_t> workers_;  // not yet waited for
   std::set<int64_t> missing_;   // tasks without a result
-  int64_t tasks_ = 0, killed_ = 0;
+  int64_t tasks_ = 0;
+  int64_t killed_ = 0;  // by us
+  int64_t died_ = 0;    // of a signal, whoever sent it
   std::minstd_rand random_;
 };
 
@@ -108,7 +112,7 @@ double Bag::each_result(int64_t tasks, const std::function<void(godwit::Space&)>
 /// The same tasks done here, one after the other: what each_result is compared with. returns the seconds that it took.
 double sequentially(int64_t tasks, const std::function<void(int64_t task)>& work);
 
-/// Runs a demo. returns its exit status; what went wrong has been told in one line.
+/// Runs a demo. returns its exit status; what went wrong has been told in one line, also that what it printed went nowhere.
 int run(const std::function<void()>& demo);
 
 }  // namespace demo

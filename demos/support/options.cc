@@ -1,9 +1,9 @@
 #include "support/options.hh"
 
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string_view>
 
 namespace demo {
@@ -17,7 +17,7 @@ constexpr int kUsage = 2;  // exit status
 }
 
 [[noreturn]] void help(const char* what_it_does, const std::vector<Number>& numbers, const std::vector<Text>& texts) {
-  std::printf("usage: %s [OPTION VALUE]...\n\n%s\n\n", program_invocation_short_name, what_it_does);
+  std::printf("usage: %s [--OPTION VALUE]...\n\n%s\n\n", program_invocation_short_name, what_it_does);
   for (const Number& number : numbers)
     std::printf("   %-15s  %s (%lld)\n", number.name, number.help, static_cast<long long>(*number.value));
   for (const Text& text : texts) std::printf("   %-15s  %s (%s)\n", text.name, text.help, text.value->c_str());
@@ -34,23 +34,27 @@ void set(const Number& number, std::string_view word) {
 }
 
 template <class Option>
-const Option* find(const std::vector<Option>& options, const char* name) {
+const Option* find(const std::vector<Option>& options, std::string_view name) {
   for (const Option& option : options)
-    if (std::strcmp(option.name, name) == 0) return &option;
+    if (option.name == name) return &option;
   return nullptr;
 }
 
 }  // namespace
 
 void parse(int argc, char** argv, const char* what_it_does, const std::vector<Number>& numbers, const std::vector<Text>& texts) {
-  for (int i = 1; i < argc; i += 2) {
-    if (std::strcmp(argv[i], "--help") == 0) help(what_it_does, numbers, texts);
-    const Number* number = find(numbers, argv[i]);
-    const Text* text = find(texts, argv[i]);
-    if (!number && !text) refuse("there is no option '" + std::string(argv[i]) + "'");
-    if (i + 1 == argc) refuse(std::string(argv[i]) + " takes a value");
-    if (number) set(*number, argv[i + 1]);
-    else *text->value = argv[i + 1];
+  for (int i = 1; i < argc; ++i) {
+    std::string_view word = argv[i];
+    if (word == "--help" || word == "-h") help(what_it_does, numbers, texts);
+    size_t equals = word.find('=');
+    std::string name(word.substr(0, equals));
+    const Number* number = find(numbers, name);
+    const Text* text = find(texts, name);
+    if (!number && !text) refuse("there is no option '" + name + "'");
+    if (equals == word.npos && ++i == argc) refuse(name + " takes a value");
+    std::string_view value = equals == word.npos ? argv[i] : word.substr(equals + 1);
+    if (number) set(*number, value);
+    else *text->value = value;
   }
 }
 

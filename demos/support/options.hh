@@ -1,4 +1,4 @@
-// The options of a demo: numbers and names, each with a default.
+// The options of a demo: numbers and names, each with a default. `--name=value` and `--name value` are the same.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -1,4 +1,4 @@
-// A bar on the terminal, and nothing where stderr is none.
+// A bar on the terminal, as wide as that has room for, and nothing where stderr is none.
 #pragma once
 #include <cstdint>
 

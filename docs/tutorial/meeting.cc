@@ -10,7 +10,7 @@ using godwit::formal;
 // A semaphore: as many tuples as may be in at once.
 void with_semaphore(godwit::Space& space, int who) {
   space.in("seat");
-  space.out("was in", who, static_cast<int64_t>(space.count("seat")));
+  space.out("was in", who, space.count("seat"));
   space.out("seat");
 }
 
@@ -32,7 +32,7 @@ int main() {
     children.push_back(start([&, i] {
       with_semaphore(space, i);
       barrier(space);
-      space.out("passed", static_cast<int64_t>(space.count("was in", any, any)));
+      space.out("passed", space.count("was in", any, any));
     }));
   for (pid_t child : children) wait_for(child);
 

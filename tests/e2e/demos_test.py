@@ -3,15 +3,18 @@
 
 usage: demos_test.py SOURCE_DIRECTORY      (the executables: $GODWIT_BUILD)
 """
+import fcntl
 import json
 import os
 import pty
 import re
 import shlex
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 DEMOS = os.path.join(sys.argv[1], "demos")
@@ -83,20 +86,80 @@ class Demos(unittest.TestCase):
             demo.communicate(timeout=60)
             self.assertEqual(demo.returncode, -signo)
             self.assertEqual(self.spaces(), [])
+            self.assertEqual(os.listdir(self.folder.name), ["home"])
 
-    def test_an_error_is_one_line_and_leaves_nothing(self):
-        demo = self.start("mandelbrot", *TRIFLE["mandelbrot"], "--file", "/nowhere/m.png")
+    def test_a_worker_that_somebody_else_kills_is_counted(self):
+        demo = self.start("mandelbrot", "--width", "400", "--kill", "2")
+        while not any(space.startswith("mandelbrot-") for space in self.spaces()):
+            self.assertIsNone(demo.poll())
+        while not (children := self.children(demo.pid)):
+            self.assertIsNone(demo.poll())
+        os.kill(children[0], signal.SIGKILL)
+        out, error = demo.communicate(timeout=60)
+        self.assertEqual((demo.returncode, error), (0, ""))
+        self.assertRegex(out, r" killed 3\n\Z")
+
+    def children(self, pid):
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+
+    def test_a_picture_that_cannot_be_written_is_told_before_it_is_computed(self):
+        demo = self.start("mandelbrot", "--iterations", "1000000", "--file", "/nowhere/m.png")  # which would take an hour
         self.assertRegex(demo.communicate(timeout=60)[1], r"\Amandelbrot: cannot write /nowhere/m\.png: .+; --file .+\n\Z")
         self.assertEqual((demo.returncode, self.spaces()), (1, []))
+
+    def test_a_picture_takes_the_place_of_another(self):
+        picture = os.path.join(self.folder.name, "old.png")
+        with open(picture, "wb") as file:
+            file.write(b"old" * 100000)
+        for arguments in TRIFLE["mandelbrot"], TRIFLE["mandelbrot"]:
+            demo = self.start("mandelbrot", *arguments, "--file=" + picture)
+            demo.communicate(timeout=60)
+            self.assertEqual(demo.returncode, 0)
+            with open(picture, "rb") as file:
+                self.assertRegex(file.read(), rb"(?s)\A\x89PNG\r\n\x1a\n.*IEND....\Z")
+        demo = self.start("mandelbrot", *TRIFLE["mandelbrot"], "--file", "/dev/full")
+        self.assertRegex(demo.communicate(timeout=60)[1], r"\Amandelbrot: cannot write /dev/full: .+; --file .+\n\Z")
+        self.assertEqual((demo.returncode, self.spaces()), (1, []))
+
+    def test_a_result_that_cannot_be_printed_is_an_error(self):
+        trifle = {**TRIFLE, "http_mediator": []}
+        for name, arguments in trifle.items():
+            with open("/dev/full", "w") as full:
+                demo = self.start(name, *arguments, stdout=full)
+            self.assertRegex(demo.communicate(timeout=60)[1], rf"\A{name}: .+ cannot be printed.*; see where stdout leads\n\Z")
+            self.assertEqual((demo.returncode, self.spaces()), (1, []))
+
+    def test_an_error_is_one_line_and_leaves_nothing(self):
         self.godwit("node", "--stop", "--discard")
         self.godwit("node", "--segment-size", "16M")
         demo = self.start("matrix", "--blocks", "8", "--block", "128", "--workers", "4")
         self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: the .+ is full; .+\n\Z")
         self.assertEqual((demo.returncode, self.spaces()), (1, []))
-        for arguments in (["--workers", "0"], ["--workers", "x"], ["--workers"], ["--what"]):
+        for arguments in (["--workers", "0"], ["--workers=0"], ["--workers", "x"], ["--workers"], ["--workers="], ["--what"], ["--what=1"]):
             demo = self.start("matrix", *arguments)
             self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: .+; see --help\n\Z")
             self.assertEqual(demo.returncode, 2)
+
+    def test_help_is_printed(self):
+        for name in (*TRIFLE, "http_mediator", "move_redis"):
+            for option in ("--help", "-h"):
+                out, error = self.start(name, option).communicate(timeout=60)
+                self.assertRegex(out, rf"\Ausage: {name} \[")
+                self.assertEqual(error, "")
+
+    def test_words_that_mean_nothing_are_refused(self):
+        for name in ("http_mediator", "move_redis"):
+            demo = self.start(name, "--bogus")
+            self.assertRegex(demo.communicate(timeout=60)[1], rf"{name}: error: .*--bogus")
+            self.assertEqual(demo.returncode, 2)
+        server = os.path.join(hosts_module.build_directory(), "http_mediator")
+        for words in (["--bogus"], ["0"], ["65536"], ["8080x"], ["80", "81"]):
+            done = subprocess.run([server, *words], env=self.environment, capture_output=True, text=True, timeout=60)
+            self.assertRegex(done.stderr, r"\Ahttp_mediator: .+; see --help\n\Z")
+            self.assertEqual(done.returncode, 2)
+        done = subprocess.run([server, "--help"], env=self.environment, capture_output=True, text=True, timeout=60)
+        self.assertRegex(done.stdout, r"\Ausage: http_mediator \[PORT\]\n")
 
     def test_without_a_home_a_demo_makes_one_and_removes_it(self):
         demo = self.start("dna_search", *TRIFLE["dna_search"], env={**os.environ, "GODWIT_HOME": "", "TMPDIR": self.folder.name})
@@ -110,6 +173,17 @@ class Demos(unittest.TestCase):
         os.close(theirs)
         demo.communicate(timeout=60)
         self.assertRegex(os.read(ours, 65536), rb"sequential +\[#{50}\] 100 %.*workers +\[ +\] +0 %")
+        os.close(ours)
+
+    def test_the_bar_fits_a_narrow_terminal(self):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 40, 0, 0))
+        demo = self.start("matrix", *TRIFLE["matrix"], stderr=theirs)
+        os.close(theirs)
+        demo.communicate(timeout=60)
+        lines = [line.partition(b"\x1b")[0] for line in os.read(ours, 65536).split(b"\r")]
+        self.assertRegex(max(lines, key=len), rb"\A(sequential|workers) +\[#* *\] +\d+ %\Z")
+        self.assertEqual(max(map(len, lines)), 39)
         os.close(ours)
 
 

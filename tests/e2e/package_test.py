@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What is installed can be used: a program finds it by CMake and by pkg-config, is built, and runs.
+"""What is installed can be used under any prefix, also when it was moved: a program finds it by CMake and by pkg-config,
+is built, and runs.
 
 usage: package_test.py SOURCE_DIRECTORY      (the build: $GODWIT_BUILD)
 """
@@ -41,8 +42,10 @@ with tempfile.TemporaryDirectory(prefix="godwit-package-") as here:
     run("cmake", "-S", SOURCE, "-B", built, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release")
     run("cmake", "--build", built)
     says_what_it_should(os.path.join(built, "consumer"), prefix, os.path.join(here, "home1"))
-    by_hand = os.path.join(here, "by_hand")
-    flags = run("pkg-config", "--cflags", "--libs", f"--define-variable=prefix={prefix}", "godwit",
+    by_hand, elsewhere = os.path.join(here, "by_hand"), os.path.join(here, "elsewhere")
+    os.rename(prefix, elsewhere)
+    prefix = elsewhere
+    flags = run("pkg-config", "--cflags", "--libs", "godwit",
                 env={**os.environ, "PKG_CONFIG_PATH": os.path.join(library_folder(prefix), "pkgconfig")}).split()
     run("c++", "-O1", os.path.join(SOURCE, "consumer.cc"), "-o", by_hand, *flags)
     says_what_it_should(by_hand, prefix, os.path.join(here, "home2"))

@@ -124,11 +124,6 @@ def library_folder(prefix):
 
 def install(prefix):
     subprocess.run(["cmake", "--install", BUILD, "--prefix", prefix], check=True, stdout=subprocess.DEVNULL)
-    facts = os.path.join(library_folder(prefix), "pkgconfig", "godwit.pc")
-    with open(facts) as file:
-        text = file.read()
-    with open(facts, "w") as file:  # it names the prefix that the build was configured with
-        file.write(re.sub("^prefix=.*", f"prefix={prefix}", text, flags=re.M))
 
 
 def environment(prefix, home):

@@ -5,6 +5,7 @@ usage: spaces_test.py SOURCE_DIRECTORY      (the executables: $GODWIT_BUILD)
 """
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -104,14 +105,22 @@ class Spaces(unittest.TestCase):
         while self.godwit("out", "--space", "small", f'({put}, "{"x" * 500}")')[0] == DONE:
             put += 1
         self.assertIn(put, range(4, 9))
+        self.gives("spaces", "--create", "large", "--capacity", "3G")
         rows = {row["space"]: row for row in map(json.loads, self.godwit("spaces", "--json")[1].splitlines())}
         self.assertEqual((rows["small"]["tuples"], rows["small"]["capacity"]), (put, 4096))
+        self.assertEqual(rows["large"]["capacity"], 3 << 30)
         waiting = self.popen("in", '("never")', "--space", "small")
         self.until_waiting(1)
         self.gives("spaces", "--drop", "small")
         self.assertEqual(waiting.wait(60), REFUSED)
         waiting.communicate()
         self.assertEqual(self.godwit("inp", "(?)", "--space", "small")[0], REFUSED)
+
+    def test_a_space_without_a_capacity_has_none_in_the_list(self):
+        self.gives("spaces", "--create", "endless")
+        self.assertEqual(json.loads(self.godwit("spaces", "--json")[1])["capacity"], 0)
+        heading, row = (line.split() for line in self.godwit("spaces")[1].splitlines())
+        self.assertEqual(dict(zip(heading, row))["CAPACITY"], "-")
 
     def test_collect_moves_and_copies(self):
         self.gives("spaces", "--create", "other")
@@ -152,6 +161,20 @@ class Spaces(unittest.TestCase):
         self.assertEqual(self.godwit("export", "--json", "--space", "text")[1], self.godwit("export", "--json")[1])
         self.gives("export", '("t", ?, ?)', "--json", out='[{"string":"t"},{"bytes":"AP8="},{"tuple":[{"string":"n"},{"tuple":[]}]}]\n')
 
+    def test_a_terminal_is_given_no_msgpack(self):
+        self.gives("out", '("a", 1)')
+        for form, status, printed, said in (([], REFUSED, b"", b"--json"), (["--json"], DONE, b'[{"string":"a"},{"int":"1"}]\r\n', b"")):
+            ours, theirs = pty.openpty()
+            done = subprocess.run([GODWIT, "export", *form], env=self.environment, stdout=theirs, stderr=subprocess.PIPE)
+            os.write(theirs, b"end")
+            shown = b""
+            while not shown.endswith(b"end"):
+                shown += os.read(ours, 1000)
+            self.assertEqual((done.returncode, shown), (status, printed + b"end"))
+            self.assertIn(said, done.stderr)
+            for end in (ours, theirs):
+                os.close(end)
+
     def test_text_of_other_systems_is_imported(self):
         for text in (b'\xef\xbb\xbf("a", 1)\r\n\r\n("a", 2)\r\n', b'[{"string":"a"},{"float":9223372036854775808}]\r\n'):
             done = subprocess.run([GODWIT, "import"], env=self.environment, input=text, capture_output=True)
@@ -168,6 +191,10 @@ class Spaces(unittest.TestCase):
 
     def test_wrong_words_are_refused_with_one_line(self):
         for status, *words in ((USAGE, "out"), (USAGE, "out", "(?int)"), (USAGE, "in", "(1"), (USAGE, "spaces", "--capacity", "1"),
+                               (USAGE, "spaces", "--waiting", "--create", "x"), (USAGE, "spaces", "--waiting", "--drop", "x"),
+                               (USAGE, "spaces", "--create", "x", "--drop", "x"), (USAGE, "spaces", "--drop", "x", "--when-full", "wait"),
+                               (USAGE, "spaces", "--create", "x", "--capacity", "0"), (USAGE, "spaces", "--create", "x", "--capacity", "1T"),
+                               (USAGE, "spaces", "--create", "x", "--capacity", "2000G"),
                                (USAGE, "collect", "(1)"), (USAGE, "watch"), (USAGE, "watch", "(1)", "--count", "x"), (USAGE, "import", "(1)"), (USAGE, "export", "(1"),
                                (REFUSED, "out", "(1)", "--space", "absent"), (REFUSED, "in", "(?)", "--space", "net"),
                                (REFUSED, "spaces", "--create", "a b"), (REFUSED, "spaces", "--drop", "absent")):

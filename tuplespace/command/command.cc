@@ -119,6 +119,17 @@ std::optional<uint64_t> parse_number(std::string_view text, uint64_t max) {
   return number;
 }
 
+std::optional<uint64_t> parse_size(std::string_view text, uint64_t max) {
+  constexpr std::string_view kUnits = "KMG";
+  size_t unit = text.empty() ? kUnits.npos : kUnits.find(text.back());
+  if (unit == kUnits.npos) return parse_number(text, max);
+  text.remove_suffix(1);
+  int shift = 10 * static_cast<int>(unit + 1);
+  auto number = parse_number(text, max >> shift);
+  if (!number) return std::nullopt;
+  return *number << shift;
+}
+
 std::optional<AddressPort> parse_address(std::string_view text) {
   size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return std::nullopt;

@@ -74,6 +74,8 @@ std::string describe(const Error& error);
 /// Seconds, possibly fractional, not negative.
 std::optional<std::chrono::nanoseconds> parse_seconds(std::string_view text);
 std::optional<uint64_t> parse_number(std::string_view text, uint64_t max);
+/// Bytes: a number, or one with K, M or G behind it, of 1024, 1024^2, 1024^3.
+std::optional<uint64_t> parse_size(std::string_view text, uint64_t max);
 /// "10.0.0.1:80" or "[::1]:80". Port 0 is allowed.
 struct AddressPort {
   std::string address;

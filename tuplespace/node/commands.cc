@@ -200,12 +200,7 @@ bool is_joinable(const std::string& text) {
 
 // Whole chunks.
 std::optional<uint64_t> parse_segment_size(std::string_view text) {
-  constexpr std::string_view kUnits = "KMG";
-  size_t unit = text.empty() ? kUnits.npos : kUnits.find(text.back());
-  if (unit != kUnits.npos) text.remove_suffix(1);
-  int shift = unit == kUnits.npos ? 0 : 10 * static_cast<int>(unit + 1);
-  auto number = parse_number(text, shared::kSegmentReach >> shift);
-  uint64_t size = number ? (*number << shift) & ~(shared::kChunk - 1) : 0;
+  uint64_t size = parse_size(text, shared::kSegmentReach).value_or(0) & ~(shared::kChunk - 1);
   return size < shared::kSmallestSegment ? std::nullopt : std::optional(size);
 }
 

@@ -1,5 +1,7 @@
 #include "tuplespace/space/commands.hh"
 
+#include <unistd.h>
+
 #include <array>
 #include <cstdio>
 
@@ -34,7 +36,11 @@ constexpr std::string_view kInUsage =
 Takes the oldest tuple that matches any of the templates and prints it, waiting until there is one.
 If it cannot be printed it stays where it was. Templates are those of godwit help rd.
 
+   godwit in '("task", ?int, ?float)'
+
+   --space S           the space (default: default); see godwit spaces
    --timeout SECONDS   gives up with status 124
+   --json              prints JSON
    --mediate           takes bytes on their way between two programs of this host; their reader never
                        gets them, also if they cannot be printed
 )";
@@ -44,6 +50,11 @@ constexpr std::string_view kInpUsage =
        godwit inp TUPLE... --space net --mediate [--json]
 
 As godwit in without waiting: exit status 1 if no tuple matches.
+
+   godwit inp '("task", 1..9, ?)' || echo none
+
+   --space S           the space (default: default); see godwit spaces
+   --json              prints JSON
 )";
 
 constexpr std::string_view kRdUsage =
@@ -52,7 +63,9 @@ constexpr std::string_view kRdUsage =
 Prints the oldest tuple that matches any of the templates, waiting until there is one; it stays where
 it is.
 
-   TUPLE               ? any field; ?int ?float ?string ?bytes ?bool ?tuple a field of that type;
+   godwit rd '("task", ?int, "abc"*)'
+
+   TUPLE               ? any field; ?int ?float ?string ?bytes ?bool ?nil ?tuple a field of that type;
                        "abc"* a prefix; 1..9 a range; {1, 2} one of; else the value itself
    --space S           the space (default: default); net is the socket traffic of all pods:
                        ("connect", HOST, PORT, CONNECTION, FROM)         waits for an accept
@@ -65,13 +78,22 @@ constexpr std::string_view kRdpUsage =
     R"(usage: godwit rdp TUPLE... [--space S] [--timeout SECONDS] [--json]
 
 As godwit rd without waiting, whatever --timeout says: exit status 1 if no tuple matches.
+
+   godwit rdp '("stream", ?, "c>s", ?, b"GET "*)' --space net
+
+   --space S           the space (default: default); see godwit spaces
+   --json              prints JSON
 )";
 
 constexpr std::string_view kCountUsage =
     R"(usage: godwit count TUPLE... [--space S] [--timeout SECONDS] [--json]
 
 Prints how many tuples match any of the templates, as a bare number, which is JSON too, and without
-waiting, whatever --timeout says. See godwit help rd.
+waiting, whatever --timeout says. Templates are those of godwit help rd.
+
+   godwit count '("task", ?, ?)' '("job", ?)'
+
+   --space S           the space (default: default); see godwit spaces
 )";
 
 constexpr std::string_view kWatchUsage =
@@ -81,8 +103,12 @@ Prints every tuple that comes to a space from now on and matches any of the temp
 at once; it stays where it is. Says "watching" on stderr when it has begun. Templates are those of godwit
 help rd. Of net: what the streams of this host hold when it looks, each byte once.
 
+   godwit watch '("result", ?, ?)' --count 10
+
+   --space S           the space (default: default); see godwit spaces
    --count N           ends after N tuples; else it goes on until it is interrupted
    --timeout SECONDS   gives up with status 124
+   --json              prints JSON
 )";
 
 constexpr std::string_view kCollectUsage =
@@ -91,6 +117,9 @@ constexpr std::string_view kCollectUsage =
 Moves all tuples that match any of the templates to another space, for everybody else at one moment, and
 prints how many. Templates are those of godwit help rd.
 
+   godwit collect '("task", ?, ?)' --to later
+
+   --space S           the space that they are in (default: default); see godwit spaces
    --to S              where they go, behind what is there
    --copy              copies them
 )";
@@ -99,8 +128,11 @@ constexpr std::string_view kExportUsage =
     R"(usage: godwit export [TUPLE...] [--space S] [--json]
 
 Writes the tuples of a space, or those that match any of the templates, to stdout, oldest first, as they
-are at one moment; they stay. The form is msgpack, one array a tuple.
+are at one moment; they stay. The form is msgpack, one array a tuple, which is not for a terminal.
 
+   godwit export --space later > later.tuples
+
+   --space S           the space (default: default); see godwit spaces
    --json              one tuple a line, as JSON
 )";
 
@@ -108,8 +140,12 @@ constexpr std::string_view kImportUsage =
     R"(usage: godwit import [--space S] [--timeout SECONDS]
 
 Puts the tuples that it reads from stdin into a space: msgpack or JSON as godwit export writes them, or
-tuples as text, one a line. The first byte tells which.
+tuples as text, one a line. The first byte tells which. It stops at the first that is no tuple or has no
+room; those before it are in.
 
+   godwit import --space later < later.tuples
+
+   --space S           the space (default: default); see godwit spaces
    --timeout SECONDS   of a full space that makes out wait: gives up with status 124
 )";
 
@@ -121,7 +157,8 @@ constexpr std::string_view kSpacesUsage =
 Lists the spaces of this host, or creates or drops one.
 
    --waiting           who waits for what
-   --capacity BYTES    of memory that its tuples may take, each with what the space adds to it
+   --capacity BYTES    of memory that its tuples may take, each with what the space adds to it; also as
+                       64K, 512M, 4G. Without it, as the host's segment has: listed as "-", or 0 with --json
    --when-full WHAT    refuse (the default): out fails; wait: it waits for room
    --drop S            its tuples are gone, and who waits there gets an error
 )";
@@ -314,6 +351,8 @@ int watch(const Args& args) {
 int export_tuples(const Args& args) {
   auto request = parse_with_templates(args);
   if (!request) return usage_error("export", request.error().what);
+  if (!request->json && isatty(STDOUT_FILENO))
+    return fail("export", kRefused, "msgpack is not for a terminal; give --json, or lead stdout into a file");
   auto space = open(request->space);
   if (!space) return fail("export", space.error());
   auto all = (*space)->all(TemplateViews(request->wanted));
@@ -344,6 +383,14 @@ int import_tuples(const Args& args) {
 
 // ---- spaces
 
+// A space without a capacity has 0 in JSON and a "-" in the table.
+Packed facts_of(const SpaceFacts& space, bool json) {
+  Packed capacity = json || space.capacity ? pack(space.capacity) : pack(std::string_view());
+  return pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "capacity", Raw{capacity}, "waiters",
+                  uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "state",
+                  space.damaged ? "damaged" : "live");
+}
+
 int list(bool waiting, bool json) {
   auto here = host();
   if (!here) return fail("spaces", here.error());
@@ -358,10 +405,7 @@ int list(bool waiting, bool json) {
     for (const Template& one : wait.wanted) templates += (templates.empty() ? "" : " ") + to_text(one);
     rows.add(Raw{pack_map("space", wait.space, "verb", wait.takes ? "in" : "rd", "wanted", templates, "pid", uint64_t{wait.pid})});
   }
-  for (const SpaceFacts& space : *spaces)
-    rows.add(Raw{pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "capacity", space.capacity, "waiters",
-                          uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "state",
-                          space.damaged ? "damaged" : "live")});
+  for (const SpaceFacts& space : *spaces) rows.add(Raw{facts_of(space, json)});
   auto packed = unpack(rows.take());
   std::vector<msgpack::object> objects;
   if (!packed || !decode(packed->get(), objects)) return fail("spaces", kBroken, "its own facts are malformed");
@@ -378,7 +422,8 @@ int spaces(const Args& args) {
   if (!options) return usage_error("spaces", options.error().what);
   auto create = options->value("--create"), drop = options->value("--drop");
   if (!options->words().empty()) return usage_error("spaces", "takes no word '" + options->words()[0] + "'");
-  if (create && drop) return usage_error("spaces", "--create and --drop are one at a time");
+  if (options->has("--waiting") + create.has_value() + drop.has_value() > 1)
+    return usage_error("spaces", "--waiting, --create and --drop are one at a time");
   if (!create && (options->has("--capacity") || options->has("--when-full")))
     return usage_error("spaces", "--capacity and --when-full go with --create");
   if (!create && !drop) return list(options->has("--waiting"), options->has("--json"));
@@ -387,8 +432,9 @@ int spaces(const Args& args) {
   if (when_full != "refuse" && when_full != "wait") return usage_error("spaces", "--when-full is refuse or wait");
   made.blocks_when_full = when_full == "wait";
   if (auto capacity = options->value("--capacity")) {
-    auto bytes = parse_number(*capacity, uint64_t{1} << 40);
-    if (!bytes || *bytes == 0) return usage_error("spaces", "--capacity takes bytes, not '" + *capacity + "'");
+    auto bytes = parse_size(*capacity, uint64_t{1} << 40);
+    if (!bytes || *bytes == 0)
+      return usage_error("spaces", "--capacity takes bytes, or as in 64K, 512M, 4G, up to 1024G, not '" + *capacity + "'");
     made.capacity = *bytes;
   }
   auto here = host();
