@@ -164,6 +164,8 @@ bool wait_for_exit(int pidfd, int milliseconds) {
 
 // Asked to leave by its socket, else by SIGTERM; done when its process is gone.
 int stop_node(const Home& home, bool discard) {
+  if (discard)  // what the last node left is a node's to drop
+    if (auto started = ensure_node(home); !started) return fail("node", started.error());
   auto pid = home.running_node();
   if (!pid) return std::printf("no node is running\n"), kDone;
   UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));

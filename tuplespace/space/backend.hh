@@ -44,6 +44,9 @@ class Backend {
   virtual Result<void> out(TupleView tuple, const Wait& wait) = 0;
   /// All or none, at one moment. wait: for room; null: does not.
   virtual Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) = 0;
+  /// Puts it unless one is there that matches any of the templates (instead: in the place of one that is there, or not at all),
+  /// at one moment. returns whether it was put.
+  virtual Result<bool> out_if(bool instead, AnyOf any_of, TupleView tuple) = 0;
   /// wait     null: answers at once.
   /// returns  whether there was a tuple, and receive took it.
   /// errors   timed_out, operation_canceled.

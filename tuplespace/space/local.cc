@@ -24,6 +24,10 @@ class LocalBackend final : public Backend {
 
   Result<void> out(TupleView tuple, const Wait& wait) override { return store_.out(tuple, &wait); }
   Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) override { return store_.out_all(tuples, wait); }
+  Result<bool> out_if(bool instead, AnyOf any_of, TupleView tuple) override {
+    using Condition = store::Store::Condition;
+    return store_.out_if(instead ? Condition::kInstead : Condition::kUnless, any_of, tuple);
+  }
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.in(any_of, wait, receive); }
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override { return store_.rd(any_of, wait, receive); }
   Result<uint64_t> count(AnyOf any_of) override { return store_.count(any_of); }

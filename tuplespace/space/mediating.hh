@@ -18,6 +18,7 @@ class MediatorBackend final : public Backend {
   Result<uint16_t> listen(const std::string& host, uint16_t port);
   Result<void> out(TupleView tuple, const Wait& wait) override;
   Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) override { return net_->out_all(tuples, wait); }
+  Result<bool> out_if(bool instead, AnyOf any_of, TupleView tuple) override { return net_->out_if(instead, any_of, tuple); }
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override;
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override { return net_->rd(any_of, wait, receive); }
   Result<uint64_t> count(AnyOf any_of) override { return net_->count(any_of); }

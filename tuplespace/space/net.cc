@@ -20,7 +20,7 @@ constexpr auto kStoppableRound = std::chrono::seconds(1);  // of a wait at the n
 constexpr auto kPatience = std::chrono::seconds(5);        // of the client, beyond what the node may take
 
 Error mediators_only() {
-  return make_error(std::errc::operation_not_permitted, "out, in and inp on socket traffic are for mediators; use rd, rdp or count, or see --mediate");
+  return make_error(std::errc::operation_not_permitted, "out, in and inp on socket traffic are for mediators (godwit help in); use rd, rdp or count");
 }
 
 Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }
@@ -90,6 +90,7 @@ class NetBackend final : public Backend {
   explicit NetBackend(std::shared_ptr<Host> host) : host_(std::move(host)) {}
 
   Result<void> out(TupleView, const Wait&) override { return mediators_only(); }
+  Result<bool> out_if(bool, AnyOf, TupleView) override { return mediators_only(); }
   Result<bool> in(AnyOf, const Wait*, const Receive&) override { return mediators_only(); }
 
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override {
@@ -127,7 +128,8 @@ class NetBackend final : public Backend {
   }
 
   Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) override {
-    if (!copies) return mediators_only();
+    if (!copies)
+      return make_error(std::errc::operation_not_permitted, "socket traffic can only be copied; use copy_collect, or collect --copy");
     auto tuples = all(any_of);
     if (!tuples) return tuples.error();
     auto put = to.out_all(*tuples, nullptr);

@@ -71,12 +71,25 @@ std::vector<SpaceFacts> Space::list(const std::string& home) {
 
 std::vector<std::string> Space::silent() const { return backend_->silent(); }
 
-bool Space::put(TupleView tuple, const Wait& wait) {
+namespace {
+
+void check(TupleView tuple) {
   if (std::any_of(tuple.begin(), tuple.end(), [](const FieldView& field) { return nests_too_deep(field); }))
     throw Failure(make_error(std::errc::message_size, "the tuple nests too deep; 32 tuples within each other are the most"));
   if (!std::all_of(tuple.begin(), tuple.end(), is_utf8_throughout))
     throw Failure(make_error(std::errc::illegal_byte_sequence, "a string of a tuple is UTF-8; other bytes are Bytes"));
+}
+
+}  // namespace
+
+bool Space::put(TupleView tuple, const Wait& wait) {
+  check(tuple);
   return in_time(backend_->out(tuple, wait));
+}
+
+bool Space::put_if(bool instead, const Template& wanted, TupleView tuple) {
+  check(tuple);
+  return value_of(backend_->out_if(instead, TemplateViews(wanted), tuple));
 }
 
 bool Space::take(AnyOf any_of, const Wait* wait, const Receive& receive) {

@@ -68,6 +68,8 @@ class TransactingBackend final : public Backend {
     if (!record) return record.error();
     return store_.out_within(**record, tuple);
   }
+  // Others may put one before the commit: so it cannot be promised.
+  Result<bool> out_if(bool, AnyOf, TupleView) override { return not_within(); }
   Result<void> out_all(std::span<const Tuple>, const Wait*) override { return not_within(); }
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override {
     auto record = undertaking_->record();

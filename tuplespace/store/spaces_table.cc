@@ -165,7 +165,7 @@ Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOption
                                                        std::to_string(kNameLength) + " bytes without blanks, the first of them no '-'");
   DirectoryLock locked(desk);
   if (find_root(desk, name))
-    return make_error(std::errc::file_exists, "there is a space named '" + std::string(name) + "'; --drop it first");
+    return make_error(std::errc::file_exists, "there is a space named '" + std::string(name) + "'; choose another name, or drop it");
   Root* root = free_root(desk);
   if (!root && desk.header().spaces[kSpaces - 1])
     return make_error(std::errc::no_space_on_device, "the host has " + std::to_string(kSpaces) + " spaces, the most; drop one");

@@ -114,6 +114,14 @@ bool show_put(Desk& desk, Transaction& transaction, Ref put, Verb verb, const St
   return true;
 }
 
+// In the caller's transaction: the tuple goes from its stripe into the second hand, or to who reads it last.
+void take_away(Desk& desk, Stripe& stripe, Ref tuple) {
+  unlink(desk, stripe, tuple);
+  Stored& stored = stored_at(desk, tuple);
+  if (stored.pins & ~kShared) desk.set(&stored.pins, stored.pins | kTaken);
+  else pick_up(desk, kSecondHand, tuple);
+}
+
 // Of a thread's operation that was the last before this one.
 bool is_settled(Desk& desk) {
   GODWIT_CHECK(!desk.showing);  // receive must not use a space
@@ -243,6 +251,42 @@ Result<void> Store::out_within(Transaction& transaction, TupleView tuple) {
     add_put(desk, transaction, generation_);
     return {};
   });
+}
+
+Result<bool> Store::out_if(Condition condition, std::span<const TemplateView> any_of, TupleView tuple) {
+  uint64_t length = encoded_size(tuple);
+  if (auto no = too_large(tuple, length)) return *no;
+  if (auto no = refuse(any_of)) return *no;
+  return work<bool>([&](Desk& desk) -> Result<bool> {
+    if (!is_settled(desk) || !write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length)) return segment_full();
+    auto put = put_if(desk, condition, any_of, tuple);
+    give(desk, kFirstHand);
+    give(desk, kSecondHand);
+    wake_answered(desk);
+    made_room(*root_);
+    return put;
+  });
+}
+
+// What is in the first hand. The tuple whose place it takes is in the second one then, unless somebody reads it.
+Result<bool> Store::put_if(Desk& desk, Condition condition, std::span<const TemplateView> any_of, TupleView tuple) {
+  Stored& stored = stored_at(desk, desk.bench->in_hand[kFirstHand]);
+  bool alone = stripe_of(*root_, any_of) == stored.place.stripe;
+  Locked locked(desk, *root_, alone ? stored.place.stripe : kStripes);
+  Stripe& stripe = alone ? locked.stripe() : root_->stripes[stored.place.stripe];
+  if (auto no = closed()) return *no;
+  Found found = find(desk, locked.stripes(), any_of);
+  if ((condition == Condition::kInstead) != (found.tuple != 0)) return false;
+  uint64_t memory = memory_of(desk, desk.bench->in_hand[kFirstHand]), freed = found.tuple ? memory_of(desk, found.tuple) : 0;
+  if (root_->capacity && stripe.bytes + memory - freed > root_->capacity) return memory > root_->capacity ? larger_than_the_space() : space_full();
+  Ref shape = shape_for(desk, stripe, tuple);
+  if (!shape) return segment_full();
+  stored.age = next_age(stripe);
+  publish(desk, *root_, stripe, desk.bench->in_hand[kFirstHand], shape, tuple, true, [&] {
+    put_down(desk, kFirstHand);
+    if (found.tuple) take_away(desk, *found.stripe, found.tuple);
+  });
+  return true;
 }
 
 // Tries again while there is none, if the space is one where out waits for it.

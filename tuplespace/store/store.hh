@@ -32,6 +32,13 @@ class Store {
   ///         timed_out; operation_canceled; identifier_removed: the space was dropped; and what Desk::of says.
   Result<void> out(TupleView tuple, const Wait* wait = nullptr);
 
+  /// Puts a tuple in unless one is there that matches any of the templates; with instead, only if one is there, which it
+  /// takes the place of. One moment for everybody.
+  /// returns  whether it was put.
+  /// errors   as out's without a wait.
+  enum class Condition { kUnless, kInstead };
+  Result<bool> out_if(Condition condition, std::span<const TemplateView> any_of, TupleView tuple);
+
   /// Puts several in: for everybody else at one moment, in that order. Who is killed in it has put in all or none.
   /// errors  as out's; nothing has changed then.
   Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait = nullptr);
@@ -100,6 +107,7 @@ class Store {
   template <class F>
   Result<void> until_there_is_room(const Wait* wait, F f);
   std::optional<Error> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
+  Result<bool> put_if(Desk& desk, Condition condition, std::span<const TemplateView> any_of, TupleView tuple);
   std::optional<Error> put_all_once(Desk& desk, std::span<const Tuple> tuples);
   Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive, Transaction* transaction);
   enum class Seen { kNone, kGot, kCopied };

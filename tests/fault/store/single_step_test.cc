@@ -275,6 +275,19 @@ TEST_F(StoreSingleStep, Requests) {
   step_through("requests", prepare, operation, check, kEvery);
 }
 
+TEST_F(StoreSingleStep, SwapOfATuple) {
+  auto prepare = [&] {
+    while (inp(a, "(?, ?, ?)") != "absent") {
+    }
+    out(a, item(3));
+  };
+  auto swap = [&](store::Desk&) { (void)a.out_if(Store::Condition::kInstead, any_three_.wanted(), seven_); };
+  step_through("swap", prepare, swap, [&] {
+    EXPECT_EQ(count(a, "(?, ?, ?)"), 1u);
+    EXPECT_EQ(count(a, "(\"k\", 3, ?)") + count(a, "(\"k\", 7, ?)"), 1u);
+  });
+}
+
 // Before anything is reaped whoever looks sees all of it or nothing.
 TEST_F(StoreSingleStep, Transactions) {
   const Tuple tuples[] = {Tuple{"x", 1}, Tuple{"y", 2}, Tuple{"z", 3}};

@@ -224,6 +224,15 @@ TEST_F(SpaceTest, AllWhoLookSeeWhatComesAndOneTakesIt) {
   EXPECT_LE(std::get<0>(second.get()), 2);
 }
 
+TEST_F(SpaceTest, OneIsUniqueAndOneIsSwapped) {
+  EXPECT_TRUE(space_.out_unique({"leader", any}, "leader", 1));
+  EXPECT_FALSE(space_.out_unique({"leader", any}, Tuple{"leader", 2}));
+  EXPECT_FALSE(space_.swap({"leader", 2}, "leader", 3));
+  EXPECT_TRUE(space_.swap({"leader", formal<int>}, "leader", 3));
+  EXPECT_EQ(space_.in("leader", formal<int>), std::tuple(3));
+  EXPECT_EQ(code_of([&] { space_.out_unique({"x"}, "\xff"); }), std::errc::illegal_byte_sequence);
+}
+
 TEST_F(SpaceTest, ATransactionHappensAtOneMomentOrNotAtAll) {
   Space done = Space::create(name() + ".done");
   space_.out("task", 3);

@@ -301,6 +301,50 @@ TEST_F(StoreTest, WhoExecutesAnotherProgramIsAMemberNoMore) {
   waitpid(child, &status, 0);
 }
 
+TEST_F(StoreTest, IsPutUnlessOneIsThereOrInItsPlace) {
+  using Condition = Store::Condition;
+  auto put_if = [&](Condition condition, std::string_view wanted, const Tuple& tuple) {
+    return space.out_if(condition, AnyOf(wanted).wanted(), views_of(tuple)).value();
+  };
+  EXPECT_TRUE(put_if(Condition::kUnless, "(\"leader\", ?)", Tuple{"leader", 1}));
+  EXPECT_FALSE(put_if(Condition::kUnless, "(\"leader\", ?)", Tuple{"leader", 2}));
+  EXPECT_FALSE(put_if(Condition::kUnless, "(?, 1)", Tuple{"other", 2}));  // of all stripes
+  EXPECT_FALSE(put_if(Condition::kInstead, "(\"leader\", 7)", Tuple{"leader", 2}));
+  EXPECT_TRUE(put_if(Condition::kInstead, "(\"leader\", 1)", Tuple{"leader", 2}));
+  EXPECT_EQ(count(space, "(?, ?)"), 1u);
+  EXPECT_TRUE(put_if(Condition::kInstead, "(?, 2)", Tuple{"follower", std::string(70'000, 'x')}));
+  EXPECT_EQ(count(space, "(\"leader\", ?)"), 0u);
+  std::thread taker([&] { EXPECT_EQ(in(space, "(\"next\")"), "(\"next\")"); });
+  while (store::list_waits(desk()).empty()) std::this_thread::yield();
+  auto read_on = space.rd(AnyOf("(\"follower\", ?)").wanted(), nullptr, [&](TupleView tuple) {
+    std::thread([&] { EXPECT_TRUE(put_if(Condition::kInstead, "(\"follower\", ?)", Tuple{"next"})); }).join();
+    return tuple[1].text == std::string(70'000, 'x');
+  });
+  EXPECT_TRUE(*read_on);
+  taker.join();
+  Store small = Store::create(test.segment(), "small", {2000, false}).value();
+  out(small, Tuple{"there", std::string(1000, 'x')});
+  auto full = small.out_if(Condition::kUnless, AnyOf("(1)").wanted(), views_of(Tuple{"more", std::string(1000, 'x')}));
+  EXPECT_EQ(full.error().code, std::errc::no_space_on_device);
+  EXPECT_TRUE(*small.out_if(Condition::kInstead, AnyOf("(?, ?)").wanted(), views_of(Tuple{"new", std::string(1000, 'x')})));
+}
+
+// Of many who compare and swap, one is first each time.
+TEST_F(StoreTest, SwapsOfOneCounterAreEachCounted) {
+  out(space, Tuple{"counter", 0});
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (int done = 0; done < 500;) {
+        int64_t now = 0;
+        (void)space.rd(AnyOf("(\"counter\", ?int)").wanted(), nullptr, [&](TupleView tuple) { return now = tuple[1].integer, true; });
+        done += *space.out_if(Store::Condition::kInstead, AnyOf({Template{"counter", now}}).wanted(), views_of(Tuple{"counter", now + 1}));
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(inp(space, "(\"counter\", ?)"), "(\"counter\", 2000)");
+}
+
 TEST_F(StoreTest, WhoDiesWithATupleInHandGivesItBackToItsPlace) {
   for (int i = 0; i < 3; ++i) out(space, Tuple{"a", i});
   pid_t child = fork();

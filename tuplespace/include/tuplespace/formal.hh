@@ -71,7 +71,9 @@ using Value = decltype(typed::value<T>());
 
 /// `?int` is formal<int>. Use the objects `formal` and `any`.
 template <class T>
-struct TypedFormal {};
+struct TypedFormal {
+  operator Pattern() const;  // in a Template
+};
 template <Actual T>
   requires(!std::same_as<T, Field>)
 inline constexpr TypedFormal<Value<T>> formal{};
@@ -81,6 +83,7 @@ inline constexpr AnyFormal any{};
 template <class T>
 struct Constraint {
   Pattern pattern;
+  operator Pattern() const { return pattern; }  // in a Template
 };
 /// From low to high, both included; ints, floats or strings (by bytes).
 template <Actual T>
@@ -159,6 +162,11 @@ typename Gives<P>::type given(const FieldView& field) {
 }
 
 }  // namespace typed
+
+template <class T>
+TypedFormal<T>::operator Pattern() const {
+  return Formal{typed::type_of<T>};
+}
 
 template <class P>
 concept Asks = Actual<P> || requires(const P& p) { typed::pattern(p); };

@@ -87,6 +87,21 @@ class Space {
   }
   bool out(const Wait& wait, const Tuple& tuple) { return put(views_of(tuple), wait); }
 
+  /// Puts a tuple in unless one is there that matches: space.out_unique({"leader", any}, "leader", me). returns whether it was
+  /// put. For everybody at one moment; does not wait for room.
+  template <Actual... F>
+  bool out_unique(const Template& unless, const F&... fields) {
+    return put_if(false, unless, std::array<FieldView, sizeof...(F)>{typed::view(fields)...});
+  }
+  bool out_unique(const Template& unless, const Tuple& tuple) { return put_if(false, unless, views_of(tuple)); }
+  /// Puts a tuple in the place of the oldest that matches: space.swap({"counter", 4}, "counter", 5). returns false: there was
+  /// none, and nothing has changed. For everybody at one moment.
+  template <Actual... F>
+  bool swap(const Template& expected, const F&... fields) {
+    return put_if(true, expected, std::array<FieldView, sizeof...(F)>{typed::view(fields)...});
+  }
+  bool swap(const Template& expected, const Tuple& tuple) { return put_if(true, expected, views_of(tuple)); }
+
   /// Takes the oldest tuple that matches, waiting until there is one; of those who wait the longest waiting is served.
   template <Asks... P>
   Bound<P...> in(const P&... wanted) {
@@ -194,6 +209,7 @@ class Space {
   std::optional<Tuple> dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of);
 
   bool put(TupleView tuple, const Wait& wait);
+  bool put_if(bool instead, const Template& wanted, TupleView tuple);
   bool take(AnyOf any_of, const Wait* wait, const Receive& receive);
   bool look(AnyOf any_of, const Wait* wait, const Receive& receive);
   uint64_t number_of(AnyOf any_of);
