@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "tuplespace/space.hh"
+#include "tuplespace/transaction.hh"
 
 namespace {
 
@@ -103,9 +104,11 @@ class Redis {
     waitpid(pid_, nullptr, 0);
     unlink(path_.c_str());
   }
-  void ask(std::string_view request) {
+  // Until so many bytes of answers have come.
+  void ask(std::string_view request, ssize_t length = 1) {
     if (write(fd_, request.data(), request.size()) != static_cast<ssize_t>(request.size())) abort();
-    if (read(fd_, answer_, sizeof answer_) <= 0) abort();
+    for (ssize_t got; length > 0; length -= got)
+      if ((got = read(fd_, answer_, sizeof answer_)) <= 0) abort();
   }
 
  private:
@@ -118,7 +121,7 @@ class Redis {
   std::string path_ = "/tmp/godwit-bench-" + std::to_string(getpid()) + ".sock";
   pid_t pid_;
   int fd_ = -1;
-  char answer_[256];
+  char answer_[512];
 };
 
 // ---- The benches
@@ -143,6 +146,32 @@ void out_in_64() {
                     redis.ask(pop);
                   });
                 }),
+        "ns");
+}
+
+// Two tuples are taken, each from its own space, and put into the other's.
+void transaction() {
+  Space a = space_named("bench"), b = space_named("bench.other");
+  Bytes payload{std::string(64, 'x')};
+  a.out("k", 1, payload), b.out("k", 2, payload);
+  Transaction both;
+  Space within_a = both.of(a), within_b = both.of(b);
+  auto exchange = [&](int) {
+    auto [n, x] = within_a.in("k", formal<int>, formal<Bytes>);
+    auto [m, y] = within_b.in("k", formal<int>, formal<Bytes>);
+    within_a.out("k", m, y), within_b.out("k", n, x);
+    both.commit();
+  };
+  Redis redis;
+  auto word = [](const std::string& text) { return "$" + std::to_string(text.size()) + "\r\n" + text + "\r\n"; };
+  auto push = [&](const char* list) { return "*3\r\n" + word("LPUSH") + word(list) + word(payload.data); };
+  auto pop = [&](const char* list) { return "*2\r\n" + word("RPOP") + word(list); };
+  std::string popped = word(payload.data);
+  redis.ask(push("a") + push("b"), 8);
+  std::string request = "*1\r\n" + word("MULTI") + pop("a") + pop("b") + push("a") + push("b") + "*1\r\n" + word("EXEC");
+  std::string answer = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n" + popped + popped + ":1\r\n:1\r\n";
+  print(in_turn(51, [&] { return ns_each(10000, exchange); },
+                [&] { return ns_each(300, [&](int) { redis.ask(request, static_cast<ssize_t>(answer.size())); }); }),
         "ns");
 }
 
@@ -402,7 +431,8 @@ void contended(bool own_keys) {
 
 const std::map<std::string, std::function<void()>> kBenches = {
     {"out_in_64", out_in_64},     {"out_in_64k", out_in_64k},
-    {"handover", handover},       {"many_same", many_same},
+    {"transaction", transaction}, {"handover", handover},
+    {"many_same", many_same},
     {"many_random", many_random}, {"contended_own", [] { contended(true); }},
     {"contended_one", [] { contended(false); }},
 };

@@ -2,6 +2,7 @@
 
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -41,12 +42,13 @@ struct Places {
   std::vector<Stripe*> stripes;
 };
 Places places_of(Desk& desk, Ref list) {
-  std::map<Stripe*, Range> all;
-  for_each_of(desk, list, [&](Ref, const Stored& stored) {
-    all.emplace(&stripe_for(desk, stored), Range{&root_for(desk, stored), stored.place.stripe});
-  });
   Places places;
-  for (const auto& [stripe, range] : all) places.stripes.push_back(stripe), places.ranges.push_back(range);
+  for_each_of(desk, list, [&](Ref, const Stored& stored) {
+    Stripe* stripe = &stripe_for(desk, stored);
+    if (std::find(places.stripes.begin(), places.stripes.end(), stripe) != places.stripes.end()) return;
+    places.stripes.push_back(stripe);
+    places.ranges.push_back({&root_for(desk, stored), stored.place.stripe});
+  });
   return places;
 }
 
@@ -60,12 +62,12 @@ std::optional<Error> prepare(Desk& desk, const Transaction& transaction) {
     Root& root = root_for(desk, stored);
     if (!no) no = closed(root, static_cast<uint32_t>(stored.age));
     if (no) return;
-    bytes[&root] += memory_of(desk, ref);
+    if (root.capacity) bytes[&root] += memory_of(desk, ref);
     Ref shape = blaming(root, [&] { return shape_for(desk, stripe_for(desk, stored), fields_of(desk, stored).view()); });
     if (!shape) no = segment_full();
   });
   for (const auto& [root, more] : bytes)
-    if (!no && root->capacity && root->stripes[0].bytes + more > root->capacity)
+    if (!no && root->stripes[0].bytes + more > root->capacity)
       no = more > root->capacity ? larger_than_the_space() : space_full();
   return no;
 }
