@@ -1,7 +1,7 @@
 # Tests of spaces in the segment.
 set(store_environment "TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/support/tsan.supp")
 add_executable(store_test unit/store/store_test.cc unit/store/damage_test.cc unit/store/recovery_test.cc
-               unit/store/watches_test.cc unit/store/requests_test.cc unit/store/transactions_test.cc
+               unit/store/watches_test.cc unit/store/requests_test.cc unit/store/transactions_test.cc unit/store/leases_test.cc
                unit/store/linearizability_test.cc)
 target_link_libraries(store_test godwit_store GTest::gtest_main)
 gtest_discover_tests(store_test PROPERTIES LABELS unit TIMEOUT 120 ENVIRONMENT ${store_environment})

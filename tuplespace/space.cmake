@@ -1,5 +1,6 @@
 # Spaces as programs and the shell use them.
-add_library(godwit_space STATIC space/space.cc space/requests.cc space/store_server.cc space/waiting_server.cc
+add_library(godwit_space STATIC space/space.cc space/requests.cc space/store_server.cc space/waiting_server.cc space/lease.cc
+  space/tuple_check.cc
   space/local.cc space/net.cc space/mediating.cc space/transacting.cc space/host.cc)
 target_link_libraries(godwit_space PUBLIC godwit_streams)
 add_library(godwit_space_commands STATIC space/commands.cc space/tuple_lines.cc)

@@ -5,6 +5,7 @@
 
 #include "processes.hh"
 
+using namespace std::chrono_literals;
 using godwit::any, godwit::formal;
 using godwit::Space, godwit::Transaction;
 
@@ -30,6 +31,16 @@ int main() {
     work.commit();
   }
   std::cout << jobs.count("job", any) << " jobs, " << results.count("result", any, any) << " results\n";
+
+  // Taken for a time: acknowledged, or back by itself.
+  jobs.out("job", 4);
+  {
+    auto lease = jobs.in_for(1min, "job", formal<int>);
+  }  // given back
+  auto lease = jobs.in_for(1min, "job", formal<int>);
+  auto [job] = *lease;
+  lease.acknowledge();
+  std::cout << "job " << job << " done, " << jobs.count("job", any) << " left\n";
 
   // Only one is the leader, whoever asks first.
   std::cout << "leader: " << results.out_unique({"leader", any}, "leader", 1) << results.out_unique({"leader", any}, "leader", 2) << "\n";

@@ -81,6 +81,15 @@ class Spaces(unittest.TestCase):
         self.gives("out", '("a", 1)', '("b", 2)', "--space", "small")
         self.gives("count", "(?, ?)", "--space", "small", out="2\n")
 
+    def test_a_mortal_tuple_goes_by_itself(self):
+        self.gives("out", '("brief", 1)', "--ttl", "0.01")
+        self.gives("out", '("long", 1)', "--ttl", "1000")
+        while self.godwit("count", '("brief", ?)')[1] != "0\n":
+            pass
+        self.gives("in", '("long", ?)', out='("long", 1)\n')
+        self.gives("out", '("a")', '("b")', "--ttl", "1", status=USAGE)
+        self.gives("out", '("a")', "--ttl", "soon", status=USAGE)
+
     def test_what_spaces_hold_outlives_the_node(self):
         self.gives("out", '("kept", 1)')
         waiting = self.popen("in", '("later", ?)')

@@ -38,6 +38,7 @@ int lay_out(Segment segment, uint64_t size) {
   if (getrandom(&header.id, sizeof header.id, 0) != sizeof header.id) return -errno;
   if (getrandom(header.secret, sizeof header.secret, 0) != sizeof header.secret) return -errno;
   header.next_connection = 1;
+  header.next_due = ~uint64_t{0};
   header.next_listener = 1;
   Chunk* chunk = segment.chunks() + header.first_chunk;
   if (int e = reserve(chunk, sizeof(Chunk))) return e;

@@ -90,6 +90,10 @@ struct alignas(kPage) Header {
   std::atomic<uint32_t> net_generation;  // futex word: grows when a tuple that somebody waits for may have come
   std::atomic<uint32_t> net_tickets;
   std::atomic<uint32_t> net_armed;       // ticket of a watcher that waits for connections; 0: none
+  // When something is due of what has a time in spaces (store/leases.hh).
+  std::atomic<uint64_t> next_due;      // ns of the host's monotonic clock
+  std::atomic<uint32_t> timer_bell;    // futex word: grows when that is sooner
+  std::atomic<uint32_t> timer_sleeps;  // somebody may sleep on it
   Lock locks[kLocks];
   BlockClass block_classes[kBlockClasses];
   Offset spaces[kSpaces];  // their roots (store/layout.hh); once made they stay

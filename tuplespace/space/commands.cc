@@ -10,6 +10,7 @@
 #include "tuplespace/space/mediating.hh"
 #include "tuplespace/space/tuple_lines.hh"
 #include "tuplespace/streams/spaces.hh"
+#include "tuplespace/store/store.hh"
 #include "tuplespace/text.hh"
 
 namespace godwit {
@@ -17,6 +18,7 @@ namespace {
 
 constexpr std::string_view kOutUsage =
     R"(usage: godwit out TUPLE... [--space S] [--timeout SECONDS]
+       godwit out TUPLE --ttl SECONDS [--space S] [--timeout SECONDS]
        godwit out TUPLE... --space net --mediate [--timeout SECONDS]
 
 Puts tuples into a space of this host, where they stay until they are taken:
@@ -25,6 +27,7 @@ Puts tuples into a space of this host, where they stay until they are taken:
 
    --space S           the space (default: default); see godwit spaces
    --timeout SECONDS   of a full space that makes out wait: gives up with status 124
+   --ttl SECONDS       the tuple is gone after that time, unless it is taken before
    --mediate           puts ("stream", CONNECTION, DIRECTION, OFFSET, DATA) between two programs of this
                        host; OFFSET is where the stream ends now
 )";
@@ -171,6 +174,7 @@ struct Request {
   Wait wait;
   uint64_t count = ~uint64_t{0};
   bool json = false, copies = false, mediates = false;
+  std::optional<std::chrono::nanoseconds> ttl;
 };
 
 Error misuse(std::string text) { return make_error(std::errc::invalid_argument, std::move(text)); }
@@ -192,6 +196,10 @@ Result<Request> parse(const Args& args, std::span<const OptionSpec> more = {}) {
     auto number = parse_number(*count, ~uint64_t{0});
     if (!number) return misuse("--count takes a number, not '" + *count + "'");
     request.count = *number;
+  }
+  if (auto ttl = options->value("--ttl")) {
+    request.ttl = parse_seconds(*ttl);
+    if (!request.ttl) return misuse("--ttl takes seconds, not '" + *ttl + "'");
   }
   if (auto timeout = options->value("--timeout")) {
     auto seconds = parse_seconds(*timeout);
@@ -257,11 +265,20 @@ void print_silent(const char* command, const Backend& space) {
 
 constexpr std::array<OptionSpec, 1> kMediate = {{{"--mediate"}}};
 
+Result<void> put(Backend& space, std::span<const Tuple> tuples, const Request& request) {
+  if (tuples.size() > 1) return space.out_all(tuples, &request.wait);
+  if (!request.ttl) return space.out(views_of(tuples[0]), request.wait);
+  if (store::Store* store = space.store()) return store->out_for(*request.ttl, views_of(tuples[0]), &request.wait);
+  return misuse("--ttl is for spaces of this host; socket traffic has none");
+}
+
 int out(const Args& args) {
-  auto request = parse(args, kMediate);
+  static constexpr std::array<OptionSpec, 2> kMore = {{{"--mediate"}, {"--ttl", Takes::kValue}}};
+  auto request = parse(args, kMore);
   if (!request) return usage_error("out", request.error().what);
   if (request->words.empty()) return usage_error("out", tuple_needed().what);
-  if (request->mediates && request->words.size() > 1) return usage_error("out", "--mediate puts one TUPLE at a time");
+  if (request->words.size() > 1 && (request->mediates || request->ttl))
+    return usage_error("out", std::string(request->ttl ? "--ttl" : "--mediate") + " puts one TUPLE at a time");
   std::vector<Tuple> tuples;
   for (const std::string& word : request->words) {
     auto tuple = parse_tuple(word);
@@ -270,7 +287,7 @@ int out(const Args& args) {
   }
   auto space = open_for(*request);
   if (!space) return fail("out", space.error());
-  auto done = tuples.size() == 1 ? (*space)->out(views_of(tuples[0]), request->wait) : (*space)->out_all(tuples, &request->wait);
+  auto done = put(**space, tuples, *request);
   return done ? kDone : fail("out", done.error());
 }
 

@@ -1,9 +1,6 @@
 // The public Space: what its templates need, over a backend, with errors thrown.
 #include "tuplespace/space.hh"
 
-#include <algorithm>
-
-#include "tuplespace/nested.hh"
 #include "tuplespace/node/home.hh"
 #include "tuplespace/mediator.hh"
 #include "tuplespace/space/local.hh"
@@ -11,39 +8,10 @@
 #include "tuplespace/space/net.hh"
 #include "tuplespace/space/requests.hh"
 #include "tuplespace/space/thrown.hh"
+#include "tuplespace/space/tuple_check.hh"
 #include "tuplespace/streams/spaces.hh"
 
 namespace godwit {
-namespace {
-
-bool is_over(const Error& error) {
-  return error.code == std::errc::timed_out || error.code == std::errc::operation_canceled;
-}
-
-// False: the wait was over. Other errors are thrown.
-template <class T>
-bool in_time(const Result<T>& result) {
-  if (!result && !is_over(result.error())) throw Failure(result.error());
-  return result.has_value();
-}
-
-// The tuple that the field is in nests so deep.
-bool nests_too_deep(const FieldView& field, size_t depth = 1) {
-  if (field.type != Type::kTuple) return false;
-  if (depth == kMaxTupleNesting) return true;
-  auto nested = nested_fields(field);
-  return std::any_of(nested.begin(), nested.end(), [&](const FieldView& inner) { return nests_too_deep(inner, depth + 1); });
-}
-
-bool is_utf8_throughout(const FieldView& field) {
-  if (field.type == Type::kString) return is_utf8(field.text);
-  if (field.type != Type::kTuple) return true;
-  auto nested = nested_fields(field);
-  return std::all_of(nested.begin(), nested.end(), is_utf8_throughout);
-}
-
-}  // namespace
-
 Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view name) {
   auto host = Host::of(home);
   if (!host) return host.error();
@@ -71,24 +39,13 @@ std::vector<SpaceFacts> Space::list(const std::string& home) {
 
 std::vector<std::string> Space::silent() const { return backend_->silent(); }
 
-namespace {
-
-void check(TupleView tuple) {
-  if (std::any_of(tuple.begin(), tuple.end(), [](const FieldView& field) { return nests_too_deep(field); }))
-    throw Failure(make_error(std::errc::message_size, "the tuple nests too deep; 32 tuples within each other are the most"));
-  if (!std::all_of(tuple.begin(), tuple.end(), is_utf8_throughout))
-    throw Failure(make_error(std::errc::illegal_byte_sequence, "a string of a tuple is UTF-8; other bytes are Bytes"));
-}
-
-}  // namespace
-
 bool Space::put(TupleView tuple, const Wait& wait) {
-  check(tuple);
+  check_tuple(tuple);
   return in_time(backend_->out(tuple, wait));
 }
 
 bool Space::put_if(bool instead, const Template& wanted, TupleView tuple) {
-  check(tuple);
+  check_tuple(tuple);
   return value_of(backend_->out_if(instead, TemplateViews(wanted), tuple));
 }
 

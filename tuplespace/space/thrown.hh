@@ -11,6 +11,14 @@ T value_of(Result<T> result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
+/// False: the wait was over. Other errors are thrown.
+template <class T>
+bool in_time(const Result<T>& result) {
+  bool over = !result && (result.error().code == std::errc::timed_out || result.error().code == std::errc::operation_canceled);
+  if (!result && !over) throw Failure(result.error());
+  return result.has_value();
+}
+
 inline Home home_at(const std::string& path) { return value_of(path.empty() ? Home::open() : Home::open_at(path)); }
 
 }  // namespace godwit

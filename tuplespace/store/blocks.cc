@@ -246,7 +246,7 @@ void give(Desk& desk, Hand hand) {
 
 void empty_hands(Desk& desk) noexcept {
   roll_back(desk.self.segment, desk.slot());
-  for (Hand hand : {kFirstHand, kSecondHand}) {
+  for (Hand hand : kHands) {
     try {
       give(desk, hand);
     } catch (const Damaged&) {
@@ -265,7 +265,7 @@ void flush_all(Desk& desk, Bench& bench) {
 }
 
 void give_dead(Desk& desk, Bench& dead) {
-  for (uint32_t hand : {kFirstHand, kSecondHand}) {
+  for (Hand hand : kHands) {
     Ref block = dead.in_hand[hand];
     if (!block) continue;
     if (is_run(desk, block)) {

@@ -13,7 +13,8 @@ inline constexpr uint32_t kLargestBlock = 65472;
 
 uint64_t block_size(uint8_t size_class);
 
-enum Hand : uint32_t { kFirstHand = 0, kSecondHand = 1 };
+enum Hand : uint32_t { kFirstHand = 0, kSecondHand = 1, kThirdHand = 2 };  // the third: leases of mortal tuples (leases.hh)
+inline constexpr Hand kHands[] = {kFirstHand, kSecondHand, kThirdHand};
 
 /// Takes a block or a run of at least `bytes` into that hand, which is empty. Its pages are there.
 /// returns 0 when the segment, or /dev/shm, is full.

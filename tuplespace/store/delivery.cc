@@ -13,11 +13,12 @@ void take_out(Desk& desk, Stripe& stripe, Ref tuple, Waiter& waiter) {
   unlink(desk, stripe, tuple);
   desk.set(&waiter.held, tuple);
   desk.commit();
+  give(desk, kThirdHand);
 }
 
 void discard(Desk& desk, Ref tuple) {
   Stored& stored = stored_at(desk, tuple);
-  if (stored.pins & ~kShared) {
+  if (stored.pins & ~kNoPins) {
     desk.set(&stored.pins, stored.pins | kTaken);
     return desk.commit();
   }
@@ -93,8 +94,8 @@ void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget) {
     Place place = stored.place;
     Locked locked(desk, root_of(desk, place.space), place.stripe);
     if (stored.place != place) continue;  // collected meanwhile
-    expect(stored.pins & ~kShared & ~kTaken);
-    bool last = (stored.pins & ~kShared) == (kTaken | 1);
+    expect(stored.pins & ~kNoPins & ~kTaken);
+    bool last = (stored.pins & ~kNoPins) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);
     forget();
     if (last) pick_up(desk, kFirstHand, tuple);

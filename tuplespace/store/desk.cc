@@ -12,6 +12,7 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/transactions.hh"
 #include "tuplespace/store/watches.hh"
@@ -128,7 +129,7 @@ Desk::~Desk() {
   if (bench && !settle(*this, *bench)) return;
   if (bench) {
     try {
-      if (!end_requests(*this, *bench) || !end_transactions(*this, *bench)) return;
+      if (!end_requests(*this, *bench) || !end_transactions(*this, *bench) || !end_deliveries(*this, *bench)) return;
       end_watches_of(*this, owner());
       flush_all(*this, *bench);
     } catch (const Damaged&) {

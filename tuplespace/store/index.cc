@@ -1,6 +1,7 @@
 #include "tuplespace/store/index.hh"
 
 #include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/table.hh"
 
 namespace godwit::store {
@@ -45,6 +46,7 @@ void link(Desk& desk, Stripe& stripe, Ref tuple, Ref shape_ref, TupleView fields
   desk.set(&shape.tuples, shape.tuples + 1);
   desk.set(&stripe.tuples, stripe.tuples + 1);
   desk.set(&stripe.bytes, stripe.bytes + memory_of(desk, tuple));
+  if (stored.pins & kMortal) link_lease(desk, stripe, tuple);
 }
 
 void unlink(Desk& desk, Stripe& stripe, Ref tuple) {
@@ -59,6 +61,7 @@ void unlink(Desk& desk, Stripe& stripe, Ref tuple) {
   desk.set(&shape.tuples, shape.tuples - 1);
   desk.set(&stripe.tuples, stripe.tuples - 1);
   desk.set(&stripe.bytes, stripe.bytes - memory_of(desk, tuple));
+  if (stored.pins & kMortal) unlink_lease(desk, stripe, tuple);
 }
 
 void balance(Desk& desk, Stripe& stripe) {

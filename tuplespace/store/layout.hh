@@ -59,6 +59,25 @@ struct Stored {
 static_assert(sizeof(Stored) == 32 + kIndexes * sizeof(Node));
 inline constexpr uint32_t kTaken = 1u << 31;   // whoever unpins it last frees it
 inline constexpr uint32_t kShared = 1u << 30;  // was pinned once: so whoever gives it up looks at it with its lock
+inline constexpr uint32_t kMortal = 1u << 29;  // has a time to live: behind its data, at a whole word, is a MortalTail
+inline constexpr uint32_t kNoPins = kShared | kMortal;  // bits that say nothing of readers
+
+struct MortalTail {
+  uint64_t due;  // ns of the host's monotonic clock
+  Ref lease;     // while it is linked
+  uint32_t unused;
+};
+
+/// What happens to a tuple at a time (leases.hh).
+struct Lease {
+  Place place;
+  uint32_t owner;      // of a delivery: whose it is; 0: it comes back after a delay
+  Ref sooner, later;   // of its stripe's
+  Ref tuple;
+  uint32_t delivers;   // the tuple is not in the space, and comes back then; else it is there, and goes
+  uint64_t due;        // ns of the host's monotonic clock
+  uint64_t number;     // of the delivery
+};
 
 enum class IndexState : uint32_t { kNone = 0, kBuilding = 1, kReady = 2 };
 
@@ -104,6 +123,7 @@ struct alignas(64) Stripe {
   Place place;          // of all that is the stripe's; never changes
   uint32_t waiters;     // from here on zeros when a space begins
   uint32_t committing;  // who changes several stripes at one moment; not the lock's owner: he died in it, and it is to be finished
+  Ref first_lease, last_lease;  // by when they are due
   uint64_t last_age;
   uint64_t tuples;
   uint64_t bytes;       // of memory
@@ -216,7 +236,7 @@ struct Bench {
   Waiter waiter;                // the wait of this thread, and what it takes and reads without waiting
   Ref requests;                 // from the first request on
   // Blocks that are neither in the cache nor anywhere else.
-  Ref in_hand[2];
+  Ref in_hand[3];
   // Tuples on their way from space to space: linked by `newer`, oldest last.
   Ref chain;
   uint32_t chain_decided;       // they go on to chain_space; else back where they were
@@ -224,6 +244,7 @@ struct Bench {
   uint32_t chain_space;
   uint32_t chain_generation;    // of that space: should it be dropped meanwhile, so are they
   Ref transactions;             // linked
+  uint32_t leases;              // stripes may have leases of ours
   uint32_t marks;               // stripes may be marked as committing by us
   uint64_t spaces_in_hand[shared::kSpaces / 64];  // a bit each: locks of that root may be ours
   uint32_t pid;                 // for people

@@ -4,6 +4,7 @@
 
 #include "tuplespace/match.hh"
 #include "tuplespace/store/groups.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/shapes.hh"
 
 namespace godwit::store {
@@ -65,7 +66,9 @@ bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool n
     expect(stored.age > age && stored.shape == shape_ref);
     age = stored.age;
     Fields fields = fields_of(desk, stored);
-    if (match(wanted, fields.view())) {
+    if (stored.pins & kMortal && is_over(desk, stored)) {
+      // It is gone for everybody, and soon from here.
+    } else if (match(wanted, fields.view())) {
       if (!f(at, fields.view())) return false;
     } else if (narrow && !exact && ++passed > kPatience) {
       narrow = make_index(desk, stripe, shape_ref, given.first, given.second);
@@ -102,7 +105,7 @@ void for_each_tuple(Desk& desk, Stripe& stripe, F f) {
       const Stored& stored = stored_in(desk, stripe, at);
       expect(stored.age > age);
       age = stored.age;
-      f(at);
+      if (!(stored.pins & kMortal) || !is_over(desk, stored)) f(at);
     }
   });
 }
@@ -112,7 +115,7 @@ uint64_t count_one(Desk& desk, Stripe& stripe, TemplateView wanted) {
     return want.kind == PatternView::kFormal || want.kind == PatternView::kAny;
   });
   uint64_t number = 0;
-  if (types_say_all) for_each_candidate(desk, stripe, wanted, [&](Ref, const Shape& shape) { number += shape.tuples; });
+  if (types_say_all && !stripe.first_lease) for_each_candidate(desk, stripe, wanted, [&](Ref, const Shape& shape) { number += shape.tuples; });
   else for_each_match(desk, stripe, wanted, [&](Ref) { ++number; });
   return number;
 }

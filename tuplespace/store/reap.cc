@@ -6,6 +6,7 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/one_moment.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/transactions.hh"
@@ -33,6 +34,7 @@ bool clear(Desk& desk, Bench& dead) {
   bool all = settle(desk, dead);
   as_far_as_whole(desk, [&] { all = all && end_requests(desk, dead); });
   as_far_as_whole(desk, [&] { all = all && end_transactions(desk, dead); });
+  as_far_as_whole(desk, [&] { all = all && end_deliveries(desk, dead); });
   if (!all) return false;
   as_far_as_whole(desk, [&] { clear_marks(desk, dead); });
   as_far_as_whole(desk, [&] { give_dead(desk, dead); });

@@ -11,6 +11,7 @@
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
 #include "tuplespace/tuple.hh"
@@ -112,8 +113,10 @@ void empty(Desk& desk, Root& root) {
       while (Ref tuple = shape.oldest) {
         unlink(desk, stripe, tuple);
         discard(desk, tuple);
+        give(desk, kThirdHand);
       }
     });
+    clear_leases(desk, stripe);
     clear(desk, stripe);
   }
   dismiss_waiters(desk, root);

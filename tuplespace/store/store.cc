@@ -98,12 +98,14 @@ class Showing {
   Waiter& waiter_;
 };
 
-// What the waiter has got. In a transaction that has it until it ends.
-bool show(Desk& desk, Waiter& waiter, const Store::Receive& receive, Transaction* transaction = nullptr) {
+// What the waiter has got.
+Result<bool> show(Desk& desk, Waiter& waiter, const Store::Receive& receive, const Keeping& keeping = {}) {
   Showing showing(desk, waiter);
   if (!receive(fields_of(desk, stored_at(desk, waiter.held ? waiter.held : waiter.pinned)).view())) return false;
-  if (waiter.held && transaction) keep(desk, *transaction, waiter);
-  else if (waiter.held) deliver(desk, waiter);
+  if (!waiter.held) return true;
+  if (keeping.transaction) keep(desk, *keeping.transaction, waiter);
+  else if (!keeping.delivery) deliver(desk, waiter);
+  else if (*keeping.delivery = deliver_for(desk, waiter, keeping.time); !*keeping.delivery) return segment_full();
   return true;
 }
 
@@ -118,7 +120,7 @@ bool show_put(Desk& desk, Transaction& transaction, Ref put, Verb verb, const St
 void take_away(Desk& desk, Stripe& stripe, Ref tuple) {
   unlink(desk, stripe, tuple);
   Stored& stored = stored_at(desk, tuple);
-  if (stored.pins & ~kShared) desk.set(&stored.pins, stored.pins | kTaken);
+  if (stored.pins & ~kNoPins) desk.set(&stored.pins, stored.pins | kTaken);
   else pick_up(desk, kSecondHand, tuple);
 }
 
@@ -165,8 +167,8 @@ void rebalance(Desk& desk, Root& root, size_t tuples) {
 }
 
 // A new tuple in the first hand, in no space yet. False: the segment is full.
-bool write_tuple(Desk& desk, const Root& root, uint32_t stripe, TupleView tuple, uint64_t length) {
-  Ref ref = take(desk, kFirstHand, sizeof(Stored) + length);
+bool write_tuple(Desk& desk, const Root& root, uint32_t stripe, TupleView tuple, uint64_t length, uint64_t tail = 0) {
+  Ref ref = take(desk, kFirstHand, sizeof(Stored) + length + tail);
   if (!ref) return false;
   Stored& stored = desk.at<Stored>(ref);
   stored.length = static_cast<uint32_t>(length);
@@ -233,12 +235,15 @@ Result<void> Store::commit(const shared::Segment& segment, Transaction& transact
 // With a stripe locked.
 std::optional<Error> Store::closed() const { return store::closed(*root_, generation_); }
 
-Result<void> Store::out(TupleView tuple, const Wait* wait) {
+Result<void> Store::out(TupleView tuple, const Wait* wait) { return put(tuple, std::nullopt, wait); }
+Result<void> Store::out_for(Time time, TupleView tuple, const Wait* wait) { return put(tuple, due_after(time), wait); }
+
+Result<void> Store::put(TupleView tuple, std::optional<uint64_t> due, const Wait* wait) {
   uint64_t length = encoded_size(tuple);
   if (auto no = too_large(tuple, length)) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
     uint32_t stripe = stripe_of(*root_, tuple);
-    return until_there_is_room(wait, [&] { return put_once(desk, stripe, tuple, length); });
+    return until_there_is_room(wait, [&] { return put_once(desk, stripe, tuple, length, due); });
   });
 }
 
@@ -260,8 +265,7 @@ Result<bool> Store::out_if(Condition condition, std::span<const TemplateView> an
   return work<bool>([&](Desk& desk) -> Result<bool> {
     if (!is_settled(desk) || !write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length)) return segment_full();
     auto put = put_if(desk, condition, any_of, tuple);
-    give(desk, kFirstHand);
-    give(desk, kSecondHand);
+    for (Hand hand : kHands) give(desk, hand);
     wake_answered(desk);
     made_room(*root_);
     return put;
@@ -308,10 +312,14 @@ Result<void> Store::until_there_is_room(const Wait* wait, F f) {
   }
 }
 
-std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length) {
-  if (!write_tuple(desk, *root_, number, tuple, length)) return segment_full();
+std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length, std::optional<uint64_t> due) {
+  if (!write_tuple(desk, *root_, number, tuple, length, due ? mortal_tail(length) : 0)) return segment_full();
   Ref ref = desk.bench->in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
+  if (due) {
+    make_mortal(desk, stored, *due);
+    if (!take_lease(desk)) return give(desk, kFirstHand), segment_full();
+  }
   std::optional<Error> no;
   {
     Locked locked(desk, *root_, number);
@@ -329,31 +337,49 @@ std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tupl
     }
   }
   give(desk, kFirstHand);
+  if (due) give(desk, kThirdHand);
   wake_answered(desk);
   return no;
 }
 
 Result<bool> Store::in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
-  return get(Verb::kIn, any_of, wait, receive, nullptr);
+  return get(Verb::kIn, any_of, wait, receive);
 }
 Result<bool> Store::rd(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
-  return get(Verb::kRd, any_of, wait, receive, nullptr);
+  return get(Verb::kRd, any_of, wait, receive);
 }
 Result<bool> Store::in_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
-  return get(Verb::kIn, any_of, wait, receive, &transaction);
+  return get(Verb::kIn, any_of, wait, receive, {&transaction});
 }
 Result<bool> Store::rd_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
-  return get(Verb::kRd, any_of, wait, receive, &transaction);
+  return get(Verb::kRd, any_of, wait, receive, {&transaction});
+}
+Result<std::optional<Delivery>> Store::in_for(Time time, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
+  std::optional<Delivery> delivery;
+  auto got = get(Verb::kIn, any_of, wait, receive, {nullptr, time, &delivery});
+  if (!got) return got.error();
+  return delivery;
+}
+
+Result<bool> Store::acknowledge(const Delivery& delivery) {
+  return work<bool>([&](Desk& desk) -> Result<bool> { return store::acknowledge(desk, *root_, delivery); });
+}
+Result<bool> Store::release(const Delivery& delivery, Time delay) {
+  return work<bool>([&](Desk& desk) -> Result<bool> { return store::release(desk, *root_, delivery, delay); });
+}
+Result<bool> Store::extend(const Delivery& delivery, Time time) {
+  return work<bool>([&](Desk& desk) -> Result<bool> { return store::extend(desk, *root_, delivery, time); });
 }
 
 Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive,
-                        Transaction* transaction) {
+                        const Keeping& keeping) {
   if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
     if (!is_settled(desk)) return segment_full();
     NewWait wanted{verb, stripe_of(*root_, any_of), any_of, 0};
     std::string copied;
     for (std::optional<Error> why;;) {
+      Transaction* transaction = keeping.transaction;
       bool own = transaction && transaction->puts;  // which nobody else can take: they are looked at before a wait
       auto seen = look(desk, desk.bench->waiter, wanted, wait && !why && !own, &copied);
       if (seen && *seen == Seen::kNone && own) {
@@ -361,7 +387,7 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
         seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
       }
       if (!seen) return seen.error();
-      if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive, transaction);
+      if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive, keeping);
       if (*seen == Seen::kCopied) return receive(fields_of(copied).view());
       if (!wait) return false;
       if (why) return *why;
@@ -422,7 +448,7 @@ Result<std::optional<bool>> Store::receive(uint32_t number, const Receive& recei
     if (waits && !answered && !no) return std::optional<bool>();
     end_wait(desk, request);
     answered = request.held || request.pinned;
-    bool received = answered && store::show(desk, request, receive);
+    bool received = answered && store::show(desk, request, receive).value();
     if (settle(desk, request)) free_request(desk, *desk.bench, request);
     if (!answered && no) return *no;
     return std::optional(received);
@@ -557,6 +583,7 @@ bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
       desk.set(&stored.newer, bench.chain);
       desk.set(&bench.chain, ref);
       desk.commit();
+      give(desk, kThirdHand);
     }
   }
   return true;

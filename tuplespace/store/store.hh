@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "tuplespace/store/encoding.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/spaces_table.hh"
 #include "tuplespace/store/transactions.hh"
@@ -13,6 +14,13 @@
 #include "tuplespace/store/watches.hh"
 
 namespace godwit::store {
+
+/// Whose a taken tuple is then: a transaction's, a delivery's, or else the caller's for good.
+struct Keeping {
+  Transaction* transaction = nullptr;
+  Time time{};
+  std::optional<Delivery>* delivery = nullptr;
+};
 
 /// A watch, and how far its thread has got.
 struct Watching {
@@ -31,6 +39,8 @@ class Store {
   /// errors  no_space_on_device: the space or the segment is full; message_size: the tuple is too large;
   ///         timed_out; operation_canceled; identifier_removed: the space was dropped; and what Desk::of says.
   Result<void> out(TupleView tuple, const Wait* wait = nullptr);
+  /// The same; the tuple is gone after that time, unless it is taken before.
+  Result<void> out_for(Time time, TupleView tuple, const Wait* wait = nullptr);
 
   /// Puts a tuple in unless one is there that matches any of the templates; with instead, only if one is there, which it
   /// takes the place of. One moment for everybody.
@@ -54,6 +64,14 @@ class Store {
   Result<bool> in(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   /// The same, leaving it there. A blocked rd is shown the first tuple that comes, also if a blocked in takes it.
   Result<bool> rd(std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+
+  /// As in: takes a tuple for that time (leases.hh). receive is shown it.
+  /// returns  the delivery; nullopt: there was none, or receive left it.
+  Result<std::optional<Delivery>> in_for(Time time, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+  /// Of a delivery, by any thread. returns false: it is over.
+  Result<bool> acknowledge(const Delivery& delivery);
+  Result<bool> release(const Delivery& delivery, Time delay);
+  Result<bool> extend(const Delivery& delivery, Time time);
 
   /// Begins an in or rd that the calling thread does not sleep in: a request of its own (requests.hh), which ends with it.
   /// ticket   when it began, on the processor's clock: its place in line.
@@ -106,10 +124,11 @@ class Store {
   std::optional<Error> closed() const;
   template <class F>
   Result<void> until_there_is_room(const Wait* wait, F f);
-  std::optional<Error> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length);
+  Result<void> put(TupleView tuple, std::optional<uint64_t> due, const Wait* wait);
+  std::optional<Error> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length, std::optional<uint64_t> due);
   Result<bool> put_if(Desk& desk, Condition condition, std::span<const TemplateView> any_of, TupleView tuple);
   std::optional<Error> put_all_once(Desk& desk, std::span<const Tuple> tuples);
-  Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive, Transaction* transaction);
+  Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive, const Keeping& keeping = {});
   enum class Seen { kNone, kGot, kCopied };
   Result<Seen> look(Desk& desk, Waiter& waiter, NewWait& wanted, bool waits, std::string* copied);
   std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;

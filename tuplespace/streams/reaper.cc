@@ -1,9 +1,8 @@
 #include "tuplespace/streams/reaper.hh"
 
-#include <condition_variable>
-#include <mutex>
-
+#include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/desk.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/reap.hh"
 #include "tuplespace/store/spaces_table.hh"
 #include "tuplespace/streams/mediator.hh"
@@ -11,21 +10,28 @@
 namespace godwit {
 namespace {
 
-constexpr auto kPause = std::chrono::seconds(1);
+constexpr std::chrono::nanoseconds kPause = std::chrono::seconds(1);
 constexpr auto kPatience = std::chrono::seconds(1);
 
-// Touches nothing of the Reaper, which it may outlive.
+// Touches nothing of the Reaper, which it may outlive. What is due in spaces is seen to at its time, the dead each kPause.
 void run(shared::Segment segment, std::stop_token stop) {
-  std::mutex lock;
-  std::condition_variable_any stopped;
-  while (!stop.stop_requested()) {
-    if (auto desk = store::Desk::of(segment)) {
+  std::stop_callback wake(stop, [segment] { store::wake_timer(segment); });
+  for (uint64_t reaped = 0;;) {
+    uint32_t mark = store::timer_mark(segment);
+    if (stop.stop_requested()) return;
+    auto desk = store::Desk::of(segment);
+    if (!desk) {
+      std::this_thread::sleep_for(kPause);  // as many threads as can have a slot; some will end
+      continue;
+    }
+    uint64_t now = shared::monotonic_ns();
+    if (now - reaped >= static_cast<uint64_t>(kPause.count())) {
+      reaped = now;
       ring_for_dead_mediators((*desk)->self);
       store::reap(**desk);
       store::finish_drops(**desk);
     }
-    std::unique_lock guard(lock);
-    stopped.wait_for(guard, stop, kPause, [] { return false; });
+    store::await_due(segment, mark, store::expire(**desk), kPause);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "tests/support/single_step.hh"
 #include "tests/support/space.hh"
 #include "tuplespace/store/groups.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/root.hh"
 
 namespace godwit::testing {
@@ -286,6 +287,41 @@ TEST_F(StoreSingleStep, SwapOfATuple) {
     EXPECT_EQ(count(a, "(?, ?, ?)"), 1u);
     EXPECT_EQ(count(a, "(\"k\", 3, ?)") + count(a, "(\"k\", 7, ?)"), 1u);
   });
+}
+
+TEST_F(StoreSingleStep, Leases) {
+  using namespace std::chrono_literals;
+  auto prepare = [&] {
+    while (inp(a, "(?, ?, ?)") != "absent") {
+    }
+    out(a, item(3));
+  };
+  auto operation = [&](store::Desk&) {
+    auto all = [](TupleView) { return true; };
+    (void)a.out_for(1h, seven_);
+    auto first = a.in_for(1h, any_three_.wanted(), nullptr, all).value();
+    (void)a.release(*first, 0s);
+    auto second = a.in_for(1h, any_three_.wanted(), nullptr, all).value();
+    (void)a.extend(*second, 2h);
+    (void)a.acknowledge(*second);
+    auto mortal = a.in_for(1h, any_item_.wanted(), nullptr, all).value();
+    (void)a.release(*mortal, 1h);
+  };
+  auto check = [&] {
+    uint64_t three = count(a, "(\"k\", 3, ?)"), seven = count(a, "(\"k\", 7, ?)");
+    EXPECT_LE(three, 1u);
+    EXPECT_LE(seven, 1u);
+    EXPECT_EQ(store::list_spaces(desk)[0].tuples, three + seven);
+    for (store::Stripe& stripe : store::stripes_of(*store::open_space(desk, "a")->root))
+      for (store::Ref ref = stripe.first_lease; ref; ref = desk.at<store::Lease>(ref).later) {
+        store::Lease& lease = desk.at<store::Lease>(ref);
+        EXPECT_EQ(lease.owner, 0u);
+        if (lease.delivers) lease.due = 1;  // what was put off comes now
+      }
+    (void)store::expire(desk);
+    EXPECT_LE(count(a, "(\"k\", 7, ?)"), 1u);
+  };
+  step_through("leases", prepare, operation, check, kEvery);
 }
 
 // Before anything is reaped whoever looks sees all of it or nothing.

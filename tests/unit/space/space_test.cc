@@ -233,6 +233,39 @@ TEST_F(SpaceTest, OneIsUniqueAndOneIsSwapped) {
   EXPECT_EQ(code_of([&] { space_.out_unique({"x"}, "\xff"); }), std::errc::illegal_byte_sequence);
 }
 
+TEST_F(SpaceTest, ALeasedTupleIsAcknowledgedOrComesBack) {
+  space_.out("job", 1);
+  uint64_t first;
+  {
+    auto job = space_.in_for(1h, "job", formal<int>);
+    auto [n] = *job;
+    EXPECT_EQ(n, 1);
+    first = job.number();
+    EXPECT_FALSE(space_.inp_for(1h, "job", any));
+  }
+  auto job = *space_.in_for(1ms, Wait(1h), "job", formal<int>);  // and nobody gives it back by hand
+  EXPECT_GT(job.number(), first);
+  EXPECT_EQ(space_.rd("job", formal<int>), std::tuple(1));
+  EXPECT_EQ(code_of([&] { job.acknowledge(); }), std::errc::timed_out);
+  auto last = space_.in_for(1ms, "job", formal<int>);
+  last.extend(1h);
+  last.acknowledge();
+  EXPECT_EQ(code_of([&] { last.release(); }), std::errc::timed_out);
+  EXPECT_EQ(space_.count("job", any), 0u);
+  EXPECT_EQ(code_of([&] { (void)Space("net").inp_for(1s, any); }), std::errc::operation_not_supported);
+}
+
+TEST_F(SpaceTest, AMortalTupleGoesByItself) {
+  space_.out_for(1ms, "brief");
+  auto tuples = [] {
+    for (const SpaceFacts& facts : Space::list())
+      if (facts.name == name()) return facts.tuples;
+    return uint64_t{0};
+  };
+  while (tuples()) std::this_thread::yield();
+  EXPECT_FALSE(space_.rdp("brief"));
+}
+
 TEST_F(SpaceTest, ATransactionHappensAtOneMomentOrNotAtAll) {
   Space done = Space::create(name() + ".done");
   space_.out("task", 3);

@@ -41,6 +41,7 @@
 //            bad_message                     the same
 // source   Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
 #pragma once
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -60,9 +61,17 @@ class Watcher;
 class Subscription;
 template <class T>
 class Pending;
+template <class T>
+class Leased;
 class Request;
 class Requests;
 class Transaction;
+
+/// Where a delivery is kept (Lease).
+struct DeliveryRef {
+  uint32_t lease = 0, stripe = 0;
+  uint64_t number = 0;
+};
 
 class Space {
  public:
@@ -87,6 +96,12 @@ class Space {
   }
   bool out(const Wait& wait, const Tuple& tuple) { return put(views_of(tuple), wait); }
 
+  /// Puts a tuple in that is gone after that time, unless it is taken before.
+  template <Actual... F>
+  void out_for(std::chrono::nanoseconds time, const F&... fields) {
+    put_for(time, std::array<FieldView, sizeof...(F)>{typed::view(fields)...});
+  }
+  void out_for(std::chrono::nanoseconds time, const Tuple& tuple) { put_for(time, views_of(tuple)); }
   /// Puts a tuple in unless one is there that matches: space.out_unique({"leader", any}, "leader", me). returns whether it was
   /// put. For everybody at one moment; does not wait for room.
   template <Actual... F>
@@ -123,6 +138,14 @@ class Space {
   }
   std::optional<Tuple> inp(const Template& wanted) { return inp(std::span(&wanted, 1)); }
   std::optional<Tuple> inp(std::span<const Template> any_of) { return dynamic_get(&Space::take, nullptr, any_of); }
+
+  /// As in and inp, for a time: see Leased.
+  template <Asks... P>
+  [[nodiscard]] Leased<Bound<P...>> in_for(std::chrono::nanoseconds time, const P&... wanted);
+  template <Asks... P>
+  [[nodiscard]] std::optional<Leased<Bound<P...>>> in_for(std::chrono::nanoseconds time, const Wait& wait, const P&... wanted);
+  template <Asks... P>
+  [[nodiscard]] std::optional<Leased<Bound<P...>>> inp_for(std::chrono::nanoseconds time, const P&... wanted);
 
   /// As in and inp; the tuple stays. A tuple that comes is shown to all who wait in rd before an in takes it.
   template <Asks... P>
@@ -209,6 +232,10 @@ class Space {
   std::optional<Tuple> dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of);
 
   bool put(TupleView tuple, const Wait& wait);
+  void put_for(std::chrono::nanoseconds time, TupleView tuple);
+  template <class... P>
+  std::optional<Leased<Bound<P...>>> lease(std::chrono::nanoseconds time, const Wait* wait, const P&... wanted);
+  std::optional<DeliveryRef> take_for(std::chrono::nanoseconds time, AnyOf any_of, const Wait* wait, const Receive& receive);
   bool put_if(bool instead, const Template& wanted, TupleView tuple);
   bool take(AnyOf any_of, const Wait* wait, const Receive& receive);
   bool look(AnyOf any_of, const Wait* wait, const Receive& receive);
@@ -251,6 +278,71 @@ Subscription Space::subscribe(const P&... wanted) {
   auto asked = patterns(wanted...);
   TemplateView view(asked);
   return watch({&view, 1});
+}
+
+/// A tuple that was taken for a time. It is acknowledged, and then gone for good; or released, and then back at its place; and
+/// so it is when the time is over, or when this, or the thread that took it, or its process ends.
+///
+/// Each delivery of a tuple has a larger number than the one before. Who shows it to others, as a fencing token, is told from those
+/// who had the tuple before and come late.
+///
+/// errors   timed_out, of all three: the delivery is over, and the tuple is back or another's.
+/// threads  any, one at a time.
+class Lease {
+ public:
+  Lease(Lease&& other) noexcept;
+  Lease& operator=(Lease&& other) noexcept;
+  ~Lease();
+
+  uint64_t number() const { return ref_.number; }
+  void acknowledge();
+  /// It comes back after that time.
+  void release(std::chrono::nanoseconds delay = {});
+  /// The delivery lasts that long from now on.
+  void extend(std::chrono::nanoseconds time);
+
+ protected:
+  Lease(std::shared_ptr<Backend> backend, DeliveryRef ref);
+
+ private:
+  std::shared_ptr<Backend> backend_;  // null: it has ended
+  DeliveryRef ref_;
+  int pid_;                           // whose it is: a child of fork leaves its parent's as it is
+};
+
+/// T: what the same in gives back.
+template <class T>
+class Leased : public Lease {
+ public:
+  const T& operator*() const { return value_; }
+  const T* operator->() const { return &value_; }
+
+ private:
+  friend class Space;
+  Leased(std::shared_ptr<Backend> backend, DeliveryRef ref, T value) : Lease(std::move(backend), ref), value_(std::move(value)) {}
+  T value_;
+};
+
+template <class... P>
+std::optional<Leased<Bound<P...>>> Space::lease(std::chrono::nanoseconds time, const Wait* wait, const P&... wanted) {
+  std::optional<Bound<P...>> got;
+  auto asked = patterns(wanted...);
+  TemplateView view(asked);
+  auto ref = take_for(time, {&view, 1}, wait, [&](TupleView tuple) { return got.emplace(values_of<P...>(tuple)), true; });
+  if (!ref) return std::nullopt;
+  return Leased<Bound<P...>>(backend_, *ref, std::move(*got));
+}
+template <Asks... P>
+Leased<Bound<P...>> Space::in_for(std::chrono::nanoseconds time, const P&... wanted) {
+  return *lease(time, &kWithoutEnd, wanted...);
+}
+template <Asks... P>
+std::optional<Leased<Bound<P...>>> Space::in_for(std::chrono::nanoseconds time, const Wait& wait, const P&... wanted) {
+  return lease(time, &wait, wanted...);
+}
+template <Asks... P>
+std::optional<Leased<Bound<P...>>> Space::inp_for(std::chrono::nanoseconds time, const P&... wanted) {
+  return lease(time, nullptr, wanted...);
 }
 
 /// An in or rd that is under way. Ending it withdraws the request: then it takes nothing any more.

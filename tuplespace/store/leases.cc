@@ -1,0 +1,281 @@
+#include "tuplespace/store/leases.hh"
+
+#include <algorithm>
+
+#include "tuplespace/shared/futex.hh"
+#include "tuplespace/store/blocks.hh"
+#include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/index.hh"
+#include "tuplespace/store/publish.hh"
+#include "tuplespace/store/sleep.hh"
+
+namespace godwit::store {
+namespace {
+
+constexpr uint64_t kNever = ~uint64_t{0};
+
+uint64_t tail_at(uint64_t length) { return (sizeof(Stored) + length + 7) / 8 * 8; }
+MortalTail& tail_of(const Desk& desk, const Stored& stored) {
+  uint64_t at = tail_at(stored.length);
+  check_room(desk, desk.ref_of(&stored), at + sizeof(MortalTail));
+  return *reinterpret_cast<MortalTail*>(const_cast<char*>(reinterpret_cast<const char*>(&stored)) + at);
+}
+
+Lease& lease_in(const Desk& desk, const Stripe& stripe, Ref ref) {
+  Lease& lease = desk.at<Lease>(ref);
+  expect(lease.place == stripe.place);
+  return lease;
+}
+
+// The links that lead to a lease from both sides.
+Ref& from_sooner(Desk& desk, Stripe& stripe, const Lease& lease) {
+  return lease.sooner ? lease_in(desk, stripe, lease.sooner).later : stripe.first_lease;
+}
+Ref& from_later(Desk& desk, Stripe& stripe, const Lease& lease) {
+  return lease.later ? lease_in(desk, stripe, lease.later).sooner : stripe.last_lease;
+}
+
+// Sets the timer to it, if it is the soonest.
+void tell_timer(Desk& desk, uint64_t due) {
+  shared::Header& header = desk.header();
+  for (uint64_t next = header.next_due.load(); due < next;)
+    if (header.next_due.compare_exchange_weak(next, due)) return wake_timer(desk.self.segment);
+}
+
+// In the caller's transaction: a lease that stands in no list comes to its place, nearly always the last.
+void link_record(Desk& desk, Stripe& stripe, Ref ref) {
+  Lease& lease = desk.at<Lease>(ref);
+  Ref before = stripe.last_lease;
+  Steps steps(desk, ~0ull);
+  for (; before && lease_in(desk, stripe, before).due > lease.due; steps.take()) before = lease_in(desk, stripe, before).sooner;
+  Ref after = before ? lease_in(desk, stripe, before).later : stripe.first_lease;
+  desk.set(&lease.sooner, before);
+  desk.set(&lease.later, after);
+  desk.set(&from_sooner(desk, stripe, lease), ref);
+  desk.set(&from_later(desk, stripe, lease), ref);
+  tell_timer(desk, lease.due);
+}
+
+void unlink_record(Desk& desk, Stripe& stripe, Ref ref) {
+  Lease& lease = lease_in(desk, stripe, ref);
+  Ref &before = from_sooner(desk, stripe, lease), &behind = from_later(desk, stripe, lease);
+  expect(before == ref && behind == ref);
+  desk.set(&before, lease.later);
+  desk.set(&behind, lease.sooner);
+}
+
+void fill(Lease& lease, const Stripe& stripe, Ref tuple, uint64_t due) {
+  lease = Lease{};
+  lease.place = stripe.place;
+  lease.tuple = tuple;
+  lease.due = due;
+}
+
+// The tuple of a delivery goes back by its age. False: no memory.
+bool bring_back(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
+  Lease& lease = lease_in(desk, stripe, ref);
+  Stored& stored = stored_in(desk, stripe, lease.tuple);
+  Fields fields = fields_of(desk, stored);
+  bool done = put_into(desk, root, stripe, lease.tuple, fields.view(), false, stored.age < root.born, [&] {
+    unlink_record(desk, stripe, ref);
+    pick_up(desk, kSecondHand, ref);
+  });
+  give(desk, kSecondHand);
+  wake_answered(desk);
+  return done;
+}
+
+void discard_mortal(Desk& desk, Root& root, Stripe& stripe, Ref tuple) {
+  unlink(desk, stripe, tuple);
+  discard(desk, tuple);
+  give(desk, kThirdHand);
+  made_room(root);
+}
+
+// False: no memory to bring one back.
+bool end_lease(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
+  const Lease& lease = lease_in(desk, stripe, ref);
+  if (lease.delivers) return bring_back(desk, root, stripe, ref);
+  discard_mortal(desk, root, stripe, lease.tuple);
+  return true;
+}
+
+// The lease of a delivery that is not over; null: it is.
+Lease* find_delivery(Desk& desk, const Stripe& stripe, const Delivery& delivery) {
+  Lease& lease = desk.at<Lease>(delivery.lease);
+  bool is = lease.place == stripe.place && lease.number == delivery.number && lease.delivers && lease.owner;
+  return is && lease.due > shared::monotonic_ns() ? &lease : nullptr;
+}
+
+// Calls f(root, stripe, first lease) for the stripes that have any, each locked, until it returns false.
+template <class F>
+void for_each_leasing(Desk& desk, F f) {
+  for (uint32_t number = 0; number < shared::kSpaces && desk.header().spaces[number]; ++number) {
+    Root& root = root_of(desk, number);
+    for (uint32_t i = 0; i < kStripes; ++i) {
+      if (!__atomic_load_n(&root.stripes[i].first_lease, __ATOMIC_RELAXED)) continue;
+      try {
+        Locked locked(desk, root, i);
+        if (root.state.load() == RootState::kLive) f(root, locked.stripe());
+      } catch (const Damaged&) {
+        empty_hands(desk);
+        close_damaged(root);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+uint64_t due_after(Time time) {
+  uint64_t now = shared::monotonic_ns(), more = static_cast<uint64_t>(std::max<int64_t>(time.count(), 0));
+  return more < kNever - now ? now + more : kNever - 1;
+}
+
+uint64_t mortal_tail(uint64_t length) { return tail_at(length) + sizeof(MortalTail) - sizeof(Stored) - length; }
+
+void make_mortal(Desk& desk, Stored& stored, uint64_t due) {
+  stored.pins |= kMortal;
+  tail_of(desk, stored) = MortalTail{due, 0, 0};
+}
+
+bool is_over(const Desk& desk, const Stored& stored) { return tail_of(desk, stored).due <= shared::monotonic_ns(); }
+
+bool take_lease(Desk& desk) { return take(desk, kThirdHand, sizeof(Lease)) != 0; }
+
+void link_lease(Desk& desk, Stripe& stripe, Ref tuple) {
+  Ref ref = desk.bench->in_hand[kThirdHand];
+  MortalTail& tail = tail_of(desk, stored_at(desk, tuple));
+  fill(desk.at<Lease>(ref), stripe, tuple, tail.due);
+  link_record(desk, stripe, ref);
+  desk.set(&tail.lease, ref);
+  put_down(desk, kThirdHand);
+}
+
+void unlink_lease(Desk& desk, Stripe& stripe, Ref tuple) {
+  Ref ref = tail_of(desk, stored_at(desk, tuple)).lease;
+  expect(lease_in(desk, stripe, ref).tuple == tuple);
+  unlink_record(desk, stripe, ref);
+  pick_up(desk, kThirdHand, ref);
+}
+
+std::optional<Delivery> deliver_for(Desk& desk, Waiter& waiter, Time time) {
+  Ref ref = take(desk, kSecondHand, sizeof(Lease));
+  if (!ref) return std::nullopt;
+  Stored& stored = stored_at(desk, waiter.held);
+  desk.bench->leases = 1;
+  Locked locked(desk, root_of(desk, stored.place.space), stored.place.stripe);
+  Stripe& stripe = locked.stripe();
+  Lease& lease = desk.at<Lease>(ref);
+  fill(lease, stripe, waiter.held, due_after(time));
+  lease.delivers = 1;
+  lease.owner = desk.owner();
+  lease.number = next_age(stripe);
+  link_record(desk, stripe, ref);
+  desk.set(&waiter.held, Ref{0});
+  put_down(desk, kSecondHand);
+  desk.commit();
+  return Delivery{ref, stored.place.stripe, lease.number};
+}
+
+bool acknowledge(Desk& desk, Root& root, const Delivery& delivery) {
+  {
+    Locked locked(desk, root, delivery.stripe);
+    Lease* lease = find_delivery(desk, locked.stripe(), delivery);
+    if (!lease) return false;
+    Ref tuple = lease->tuple;
+    unlink_record(desk, locked.stripe(), delivery.lease);
+    pick_up(desk, kSecondHand, delivery.lease);
+    discard(desk, tuple);
+  }
+  give(desk, kSecondHand);
+  made_room(root);
+  return true;
+}
+
+bool release(Desk& desk, Root& root, const Delivery& delivery, Time delay) {
+  Locked locked(desk, root, delivery.stripe);
+  Lease* lease = find_delivery(desk, locked.stripe(), delivery);
+  if (!lease) return false;
+  if (delay.count() <= 0 && bring_back(desk, root, locked.stripe(), delivery.lease)) return true;
+  unlink_record(desk, locked.stripe(), delivery.lease);
+  desk.set(&lease->owner, 0u);
+  desk.set(&lease->due, due_after(delay));
+  link_record(desk, locked.stripe(), delivery.lease);
+  desk.commit();
+  return true;
+}
+
+bool extend(Desk& desk, Root& root, const Delivery& delivery, Time time) {
+  Locked locked(desk, root, delivery.stripe);
+  Lease* lease = find_delivery(desk, locked.stripe(), delivery);
+  if (!lease) return false;
+  unlink_record(desk, locked.stripe(), delivery.lease);
+  desk.set(&lease->due, due_after(time));
+  link_record(desk, locked.stripe(), delivery.lease);
+  desk.commit();
+  return true;
+}
+
+bool end_deliveries(Desk& desk, Bench& bench) {
+  if (!bench.leases) return true;
+  bool all = true;
+  for_each_leasing(desk, [&](Root& root, Stripe& stripe) {
+    Steps steps(desk, ~0ull);
+    for (Ref ref = stripe.first_lease, next; ref && all; ref = next) {
+      const Lease& lease = lease_in(desk, stripe, ref);
+      next = lease.later;
+      steps.take();
+      if (lease.delivers && lease.owner == bench.owner) all = bring_back(desk, root, stripe, ref);
+    }
+  });
+  if (all) bench.leases = 0;
+  return all;
+}
+
+void clear_leases(Desk& desk, Stripe& stripe) {
+  Steps steps(desk, ~0ull);
+  while (Ref ref = stripe.first_lease) {
+    steps.take();
+    Ref tuple = lease_in(desk, stripe, ref).tuple;
+    unlink_record(desk, stripe, ref);
+    pick_up(desk, kSecondHand, ref);
+    discard(desk, tuple);
+    give(desk, kSecondHand);
+  }
+}
+
+uint32_t timer_mark(const shared::Segment& segment) { return segment.header().timer_bell.load(); }
+
+// Whoever brings something sooner than all that is known tells of it; for that, all that is found here is known first.
+uint64_t expire(Desk& desk) {
+  std::atomic<uint64_t>& known = desk.header().next_due;
+  known = kNever;
+  uint64_t next = kNever;
+  for_each_leasing(desk, [&](Root& root, Stripe& stripe) {
+    uint64_t now = shared::monotonic_ns();
+    Steps steps(desk, ~0ull);
+    for (; stripe.first_lease && lease_in(desk, stripe, stripe.first_lease).due <= now; steps.take())
+      if (!end_lease(desk, root, stripe, stripe.first_lease)) break;
+    if (stripe.first_lease) next = std::min(next, lease_in(desk, stripe, stripe.first_lease).due);
+  });
+  for (uint64_t seen = known.load(); next < seen && !known.compare_exchange_weak(seen, next);) {
+  }
+  return next;
+}
+
+void await_due(const shared::Segment& segment, uint32_t mark, uint64_t due, Time at_most) {
+  segment.header().timer_sleeps = 1;
+  uint64_t now = shared::monotonic_ns();
+  if (due <= now) return;
+  uint64_t time = std::min(due - now, static_cast<uint64_t>(at_most.count()));
+  sleep_on(segment.header().timer_bell, mark, kForever, Time(time));
+}
+
+void wake_timer(const shared::Segment& segment) {
+  shared::Header& header = segment.header();
+  header.timer_bell.fetch_add(1);
+  if (header.timer_sleeps.exchange(0)) shared::wake_one(header.timer_bell);
+}
+
+}  // namespace godwit::store
