@@ -227,10 +227,9 @@ Ref take(Desk& desk, Hand hand, uint64_t bytes, RunKind run_kind) {
   return block;
 }
 
-void give(Desk& desk, Hand hand) {
+void give_back(Desk& desk, Hand hand) {
   Bench& bench = *desk.bench;
   Ref block = bench.in_hand[hand];
-  if (!block) return;
   if (is_run(desk, block)) return free_run(desk, bench, hand);
   uint32_t size_class = class_of(desk, block);
   Cache& cache = bench.caches[size_class];

@@ -19,8 +19,11 @@ inline constexpr Hand kHands[] = {kFirstHand, kSecondHand, kThirdHand};
 /// Takes a block or a run of at least `bytes` into that hand, which is empty. Its pages are there.
 /// returns 0 when the segment, or /dev/shm, is full.
 Ref take(Desk& desk, Hand hand, uint64_t bytes, shared::RunKind run_kind = shared::RunKind::kTuple);
-/// Gives back what is in that hand.
-void give(Desk& desk, Hand hand);
+void give_back(Desk& desk, Hand hand);
+/// Gives back what is in that hand, if anything is.
+inline void give(Desk& desk, Hand hand) {
+  if (desk.bench->in_hand[hand]) give_back(desk, hand);
+}
 /// After damage was found: ends a transaction that was begun, and gives back what is in both hands as far as it is whole.
 void empty_hands(Desk& desk) noexcept;
 /// The same for the bench of a dead thread, and empties its caches. kReaper held, no other lock.

@@ -55,57 +55,56 @@ uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
   return only;
 }
 
-Locked::Locked(Desk& desk, Root& root, uint32_t stripe)
-    : desk_(desk), only_{&root, stripe}, ranges_(&only_, 1), stripes_(stripes_of(root, stripe)) {
-  lock_all();
+Locked::Part Locked::part_of(const Range& range) {
+  return {range.root, stripes_of(*range.root, range.stripe), range.stripe == kStripes};
 }
 
-Locked::Locked(Desk& desk, std::vector<Range> ranges) : desk_(desk), only_{}, several_(std::move(ranges)), ranges_(several_) {
-  std::sort(several_.begin(), several_.end(), [](const Range& a, const Range& b) {
-    return a.root != b.root ? a.root < b.root : a.stripe < b.stripe;
-  });
-  for (const Range& range : ranges_) (void)stripes_of(*range.root, range.stripe);
+Locked::Locked(Desk& desk, Root& root, uint32_t stripe) : desk_(desk), only_(part_of({&root, stripe})), parts_(&only_, 1) { lock_all(); }
+
+Locked::Locked(Desk& desk, std::vector<Range> ranges) : desk_(desk) {
+  for (const Range& range : ranges) several_.push_back(part_of(range));
+  std::sort(several_.begin(), several_.end(), [](const Part& a, const Part& b) { return a.stripes.data() < b.stripes.data(); });
+  parts_ = several_;
   lock_all();
 }
 
 Locked::~Locked() {
-  if (desk_.slot().undo_count) shared::roll_back(desk_.self.segment, desk_.slot());
-  for (size_t i = ranges_.size(); i-- > 0;) unlock(ranges_[i]);
+  if (desk_.slot().undo_count) [[unlikely]] shared::roll_back(desk_.self.segment, desk_.slot());
+  for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
 }
 
-// A bit of a root stays until the last of its stripes is unlocked.
-void Locked::lock(const Range& range) {
-  uint64_t& bits = desk_.bench->spaces_in_hand[range.root->number / 64];
-  *static_cast<volatile uint64_t*>(&bits) = bits | uint64_t{1} << range.root->number % 64;
+void Locked::lock(const Part& part) {
+  volatile uint64_t& bits = desk_.bench->spaces_in_hand[part.root->number / 64];
+  bits = bits | uint64_t{1} << part.root->number % 64;
   compiler_barrier();
-  for (Stripe& one : stripes_of(*range.root, range.stripe)) desk_.lock(one.lock);
-  if (range.stripe == kStripes) desk_.lock(range.root->wild_lock);
+  for (Stripe& one : part.stripes) desk_.lock(one.lock);
+  if (part.whole) desk_.lock(part.root->wild_lock);
 }
 
-void Locked::unlock(const Range& range) {
-  if (desk_.holds(range.root->wild_lock)) desk_.unlock(range.root->wild_lock);
-  auto stripes = stripes_of(*range.root, range.stripe);
-  for (size_t i = stripes.size(); i-- > 0;) desk_.unlock(stripes[i].lock);
+// The bit of a root stays until the last of its stripes is unlocked.
+void Locked::unlock(const Part& part) {
+  if (desk_.holds(part.root->wild_lock)) desk_.unlock(part.root->wild_lock);
+  for (size_t i = part.stripes.size(); i-- > 0;) desk_.unlock(part.stripes[i].lock);
   compiler_barrier();
-  if (ranges_.size() > 1 && &range != &ranges_[0] && (&range)[-1].root == range.root) return;
-  uint64_t& bits = desk_.bench->spaces_in_hand[range.root->number / 64];
-  *static_cast<volatile uint64_t*>(&bits) = bits & ~(uint64_t{1} << range.root->number % 64);
+  if (&part != parts_.data() && (&part)[-1].root == part.root) return;
+  volatile uint64_t& bits = desk_.bench->spaces_in_hand[part.root->number / 64];
+  bits = bits & ~(uint64_t{1} << part.root->number % 64);
 }
 
 // Finished once: what could not be, for want of memory, is left to the reaper.
 void Locked::lock_all() {
   for (bool finished = desk_.finishing;; finished = true) {
-    for (const Range& range : ranges_) lock(range);
-    if (finished || !is_half_done()) return;
-    for (size_t i = ranges_.size(); i-- > 0;) unlock(ranges_[i]);
+    for (const Part& part : parts_) lock(part);
+    if (finished || !is_half_done()) [[likely]] return;
+    for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
     (void)reap(desk_);
   }
 }
 
 bool Locked::is_half_done() const {
-  for (const Range& range : ranges_)
-    for (const Stripe& stripe : stripes_of(*range.root, range.stripe))
-      if (stripe.committing && stripe.committing != desk_.owner()) return true;
+  for (const Part& part : parts_)
+    for (const Stripe& stripe : part.stripes)
+      if (stripe.committing && stripe.committing != desk_.owner()) [[unlikely]] return true;
   return false;
 }
 

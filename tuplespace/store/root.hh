@@ -46,20 +46,25 @@ class Locked {
   ~Locked();
   Locked(const Locked&) = delete;
   /// Of the only range.
-  std::span<Stripe> stripes() const { return stripes_; }
-  Stripe& stripe() const { return stripes_[0]; }
+  std::span<Stripe> stripes() const { return only_.stripes; }
+  Stripe& stripe() const { return only_.stripes[0]; }
 
  private:
-  void lock(const Range& range);
-  void unlock(const Range& range);
+  struct Part {
+    Root* root;
+    std::span<Stripe> stripes;
+    bool whole;
+  };
+  static Part part_of(const Range& range);
+  void lock(const Part& part);
+  void unlock(const Part& part);
   void lock_all();
   bool is_half_done() const;
 
   Desk& desk_;
-  Range only_;
-  std::vector<Range> several_;
-  std::span<const Range> ranges_;
-  std::span<Stripe> stripes_;
+  Part only_{};
+  std::vector<Part> several_;
+  std::span<const Part> parts_;
 };
 
 /// Two spaces, each wholly, or one if they are the same.
