@@ -128,7 +128,7 @@ void philosophers(const Dinner& dinner, const demo::Crew& crew) {
               static_cast<long long>(meals), static_cast<long long>(workers.died()), static_cast<long long>(forks),
               static_cast<long long>(back), deadlock ? "yes" : "no");
   if (forks != number || back != tickets) throw std::runtime_error("forks or tickets were lost or doubled; please report this");
-  if (deadlock) throw std::runtime_error("deadlock: each holds a fork and waits for its neighbour's; without --naive there is none");
+  if (deadlock) throw std::runtime_error("deadlock: each holds a fork and waits for the next one; without --naive there is none");
 }
 
 }  // namespace
