@@ -1,25 +1,19 @@
 // The Mandelbrot set as a bag of tasks: a task is a row of the picture.
-#include <png.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <complex>
-#include <cstring>
 #include <span>
 
 #include "support/bag.hh"
 #include "support/options.hh"
+#include "support/picture.hh"
 
 using godwit::Bytes;
 using godwit::formal;
 
 namespace {
 
-struct Pixel {
-  uint8_t red, green, blue;
-};
+using demo::Pixel;
 using Row = std::vector<Pixel>;
 
 struct View {
@@ -67,67 +61,9 @@ void work(godwit::Space& space, const View& view) {
   }
 }
 
-// Opened before anything is computed, so that one that cannot be written is told at once. Until it is written, what is in it
-// stays, and one that is new goes with us.
-class OutputFile {
- public:
-  explicit OutputFile(std::string name)
-      : name_(std::move(name)), is_new_(access(name_.c_str(), F_OK) != 0), file_(std::fopen(name_.c_str(), "ab")) {
-    if (!file_) fail(std::strerror(errno));
-  }
-  OutputFile(const OutputFile&) = delete;
-  ~OutputFile() {
-    if (!file_) return;
-    std::fclose(file_);
-    if (is_new_) unlink(name_.c_str());
-  }
-
-  const std::string& name() const { return name_; }
-  void write_png(png_image image, const void* pixels) {
-    (void)!ftruncate(fileno(file_), 0);  // a pipe or device has nothing in it
-    if (!png_image_write_to_stdio(&image, file_, 0, pixels, 0, nullptr)) fail(image.message);
-    if (std::fclose(std::exchange(file_, nullptr)) != 0) fail(std::strerror(errno));
-  }
-
- private:
-  [[noreturn]] void fail(const char* why) const {
-    throw std::runtime_error("cannot write " + name_ + ": " + why + "; --file names another");
-  }
-
-  const std::string name_;
-  const bool is_new_;
-  FILE* file_;  // null: written
-};
-
-// The rows of a picture, below each other.
-class Picture {
- public:
-  explicit Picture(const View& view) : view_(view), pixels_(static_cast<size_t>(view.width * view.height)) {}
-
-  void set_row(int64_t y, const void* pixels) {
-    auto width = static_cast<size_t>(view_.width);
-    std::memcpy(&pixels_[static_cast<size_t>(y) * width], pixels, width * sizeof(Pixel));
-  }
-  bool operator==(const Picture& other) const {
-    return std::memcmp(pixels_.data(), other.pixels_.data(), pixels_.size() * sizeof(Pixel)) == 0;
-  }
-  void write(OutputFile& file) const {
-    png_image image{};
-    image.version = PNG_IMAGE_VERSION;
-    image.width = static_cast<png_uint_32>(view_.width);
-    image.height = static_cast<png_uint_32>(view_.height);
-    image.format = PNG_FORMAT_RGB;
-    file.write_png(image, pixels_.data());
-  }
-
- private:
-  View view_;
-  std::vector<Pixel> pixels_;
-};
-
 void mandelbrot(const View& view, const demo::Crew& crew, const std::string& file_name) {
-  OutputFile file(file_name);
-  Picture sequential(view), picture(view);
+  demo::OutputFile file(file_name);
+  demo::Picture sequential(view.width, view.height), picture(view.width, view.height);
   double alone = demo::sequentially(view.height, [&](int64_t y) { sequential.set_row(y, row(view, y).data()); });
   demo::Bag bag(crew);
   double together = bag.each_result<Bytes>(
@@ -135,7 +71,6 @@ void mandelbrot(const View& view, const demo::Crew& crew, const std::string& fil
       [&](int64_t y, const Bytes& pixels) { picture.set_row(y, pixels.data.data()); });
   if (!(picture == sequential)) throw std::runtime_error("the workers' picture is not the sequential one; please report this");
   picture.write(file);
-  std::printf("picture %s %lldx%lld\n", file.name().c_str(), static_cast<long long>(view.width), static_cast<long long>(view.height));
   bag.print_speed(together, alone);
 }
 

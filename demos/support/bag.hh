@@ -10,49 +10,19 @@
 // Dasgupta and Kedem, "Calypso", HPDC 1995), and of two results of a task uses the one that comes first. A task must
 // therefore give the same result each time it is done, and change nothing else.
 #pragma once
-#include <sys/types.h>
-
 #include <chrono>
 #include <functional>
-#include <random>
 #include <set>
-#include <string>
 #include <tuple>
-#include <vector>
 
 #include "support/progress.hh"
-#include "tuplespace/space.hh"
+#include "support/workers.hh"
 
 namespace demo {
 
-/// How a demo works, whatever it works on.
-struct Crew {
-  int64_t workers = 2;
-  int64_t kill = 0;  // so many workers are killed with -9 meanwhile
-};
-
-double seconds_since(std::chrono::steady_clock::time_point start);
-
-/// What the first of the workers that fail says.
-class Complaint {
- public:
-  Complaint();
-  Complaint(const Complaint&) = delete;
-  ~Complaint();
-  void say(const std::string& what) const;
-  std::string heard() const;
-
- private:
-  int ends_[2];  // of a pipe
-};
-
 class Bag {
  public:
-  /// Makes the space, named for the program and its process. SIGINT, SIGTERM and SIGHUP throw from each_result from now on.
-  explicit Bag(const Crew& crew);
-  Bag(const Bag&) = delete;
-  /// The workers are killed, and the space is dropped with the late results that are in it.
-  ~Bag();
+  explicit Bag(const Crew& crew) : crew_(crew), workers_(crew), space_(workers_.space()) {}
 
   godwit::Space& space() { return space_; }
 
@@ -69,24 +39,12 @@ class Bag {
   void start(const std::function<void(godwit::Space&)>& work, int64_t tasks);
   void hand_out_missing();
   void look_after_workers();
-  pid_t begin_worker();
-  [[noreturn]] void be_worker(pid_t master);
-  bool has_died(pid_t worker) const;
-  using Worker = std::vector<pid_t>::iterator;
-  Worker buried(Worker worker);
-  void kill_one();
 
   const Crew crew_;
-  const std::string name_;
-  Complaint complaint_;
-  godwit::Space space_;  // after what can throw: from then on it is dropped
-  std::function<void(godwit::Space&)> work_;
-  std::vector<pid_t> workers_;  // not yet waited for
-  std::set<int64_t> missing_;   // tasks without a result
+  Workers workers_;
+  godwit::Space& space_;
+  std::set<int64_t> missing_;  // tasks without a result
   int64_t tasks_ = 0;
-  int64_t killed_ = 0;  // by us
-  int64_t died_ = 0;    // of a signal, whoever sent it
-  std::minstd_rand random_;
 };
 
 template <class... R, class Use>
@@ -111,8 +69,5 @@ double Bag::each_result(int64_t tasks, const std::function<void(godwit::Space&)>
 
 /// The same tasks done here, one after the other: what each_result is compared with. returns the seconds that it took.
 double sequentially(int64_t tasks, const std::function<void(int64_t task)>& work);
-
-/// Runs a demo. returns its exit status; what went wrong has been told in one line, also that what it printed went nowhere.
-int run(const std::function<void()>& demo);
 
 }  // namespace demo

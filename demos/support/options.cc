@@ -16,11 +16,14 @@ constexpr int kUsage = 2;  // exit status
   std::exit(kUsage);
 }
 
-[[noreturn]] void help(const char* what_it_does, const std::vector<Number>& numbers, const std::vector<Text>& texts) {
+[[noreturn]] void help(const char* what_it_does, const std::vector<Number>& numbers, const std::vector<Text>& texts,
+                       const std::vector<Flag>& flags) {
   std::printf("usage: %s [--OPTION VALUE]...\n\n%s\n\n", program_invocation_short_name, what_it_does);
   for (const Number& number : numbers)
     std::printf("   %-15s  %s (%lld)\n", number.name, number.help, static_cast<long long>(*number.value));
-  for (const Text& text : texts) std::printf("   %-15s  %s (%s)\n", text.name, text.help, text.value->c_str());
+  for (const Text& text : texts)
+    std::printf("   %-15s  %s (%s)\n", text.name, text.help, text.value->empty() ? "none" : text.value->c_str());
+  for (const Flag& flag : flags) std::printf("   %-15s  %s\n", flag.name, flag.help);
   std::exit(0);
 }
 
@@ -42,14 +45,20 @@ const Option* find(const std::vector<Option>& options, std::string_view name) {
 
 }  // namespace
 
-void parse(int argc, char** argv, const char* what_it_does, const std::vector<Number>& numbers, const std::vector<Text>& texts) {
+void parse(int argc, char** argv, const char* what_it_does, const std::vector<Number>& numbers, const std::vector<Text>& texts,
+           const std::vector<Flag>& flags) {
   for (int i = 1; i < argc; ++i) {
     std::string_view word = argv[i];
-    if (word == "--help" || word == "-h") help(what_it_does, numbers, texts);
+    if (word == "--help" || word == "-h") help(what_it_does, numbers, texts, flags);
     size_t equals = word.find('=');
     std::string name(word.substr(0, equals));
     const Number* number = find(numbers, name);
     const Text* text = find(texts, name);
+    if (const Flag* flag = find(flags, name)) {
+      if (equals != word.npos) refuse(name + " takes no value");
+      *flag->value = true;
+      continue;
+    }
     if (!number && !text) refuse("there is no option '" + name + "'");
     if (equals == word.npos && ++i == argc) refuse(name + " takes a value");
     std::string_view value = equals == word.npos ? argv[i] : word.substr(equals + 1);

@@ -23,12 +23,16 @@ import hosts as hosts_module  # noqa: E402
 
 GODWIT = os.path.join(hosts_module.build_directory(), "godwit")
 TRIFLE = {"mandelbrot": ["--width", "60", "--height", "40"], "dna_search": ["--sequences", "20", "--length", "50"],
-          "matrix": ["--blocks", "3", "--block", "10"]}
+          "matrix": ["--blocks", "3", "--block", "10"], "philosophers": ["--meals", "3", "--pause", "0"],
+          "work_queue": ["--jobs", "20", "--crash-rate", "0"],
+          "heat": ["--width", "20", "--height", "60", "--steps", "20", "--every", "1"]}
+ENDLESS = {"mandelbrot": ["--iterations", "10000", "--width", "600", "--kill", "799"], "philosophers": ["--meals", "100000"],
+           "work_queue": ["--jobs", "100000"], "heat": ["--width", "100", "--height", "100", "--steps", "1000000", "--every", "1"]}
 
 
 def pattern(expected):
-    """A * stands for a word that differs from run to run."""
-    return re.escape(expected).replace(r"\*", r"\S+") + r"\Z"
+    """A * stands for a word that differs from run to run, and for the blanks before it."""
+    return re.sub(r"(\\ )*\\\*", r" *\\S+", re.escape(expected)) + r"\Z"
 
 
 class Demos(unittest.TestCase):
@@ -71,22 +75,75 @@ class Demos(unittest.TestCase):
     def test_matrix(self):
         self.prints_what_is_expected("matrix")
 
+    def test_philosophers(self):
+        self.prints_what_is_expected("philosophers")
+
+    def test_work_queue(self):
+        self.prints_what_is_expected("work_queue")
+
+    def test_heat(self):
+        self.prints_what_is_expected("heat")
+        with open(os.path.join(self.folder.name, "heat.png"), "rb") as picture:
+            self.assertEqual(picture.read(8), b"\x89PNG\r\n\x1a\n")
+
+    def test_naive_philosophers_tell_their_deadlock(self):
+        demo = self.start("philosophers", "--naive", "--philosophers", "3")
+        out, error = demo.communicate(timeout=100)
+        self.assertRegex(out, r" killed 0 forks 3 tickets 3 deadlock yes\n\Z")
+        self.assertRegex(error, r"\Aphilosophers: deadlock: .+\n\Z")
+        self.assertEqual((demo.returncode, self.spaces()), (1, []))
+
+    def test_killed_producers_and_workers_neither_lose_a_job_nor_do_it_twice(self):
+        demo = self.start("work_queue", "--jobs", "100", "--workers", "4", "--kill", "30")
+        out, error = demo.communicate(timeout=100)
+        self.assertEqual((demo.returncode, error), (0, ""))
+        self.assertRegex(out, r" died \d+\njobs 100 done 100 lost 0 twice 0 redelivered \d+\n\Z")
+        self.assertGreaterEqual(int(re.search(r" died (\d+)", out)[1]), 30)
+
+    def test_heat_is_drawn_on_a_terminal(self):
+        for locale, drawn in (("C.UTF-8", rb"\x1b\[38;5;\d+;48;5;\d+m\xe2\x96\x80"), ("C", rb"\r\n +:\+@@@\+: +\x1b\[K")):
+            ours, theirs = pty.openpty()
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 40, 0, 0))
+            demo = self.start("heat", "--width", "20", "--height", "20", "--steps", "1", "--every", "1", stdout=theirs,
+                              env={**self.environment, "LC_ALL": locale})
+            os.close(theirs)
+            out = self.read_to_end(ours)
+            self.assertEqual((demo.communicate(timeout=60)[1], demo.returncode), ("", 0))
+            self.assertRegex(out, drawn)
+            self.assertRegex(out, rb"\nsteps 1 workers 2 .+\r\n\Z")
+
+    def read_to_end(self, terminal):
+        out = b""
+        with os.fdopen(terminal, "rb", buffering=0) as file:
+            try:
+                while part := file.read(65536):
+                    out += part
+            except OSError:  # nobody has its other end any more
+                pass
+        return out
+
+    def test_bands_that_are_too_small_are_refused(self):
+        demo = self.start("heat", "--height", "100", "--workers", "4", "--every", "26")
+        self.assertRegex(demo.communicate(timeout=60)[1], r"\Aheat: .+; make --workers or --every less, or --height more\n\Z")
+        self.assertEqual((demo.returncode, self.spaces()), (1, []))
+
     def test_more_workers_than_tasks(self):
         for name, arguments in TRIFLE.items():
-            demo = self.start(name, *arguments, "--workers", "50")
+            demo = self.start(name, *arguments, "--philosophers" if name == "philosophers" else "--workers", "50")
             demo.communicate(timeout=60)
             self.assertEqual(demo.returncode, 0)
 
     def test_an_interrupt_leaves_nothing(self):
         for signo in (signal.SIGINT, signal.SIGTERM):
-            demo = self.start("mandelbrot", "--iterations", "10000", "--width", "600", "--kill", "799")  # which takes its time
-            while not any(space.startswith("mandelbrot-") for space in self.spaces()):
-                self.assertIsNone(demo.poll())
-            demo.send_signal(signo)
-            demo.communicate(timeout=60)
-            self.assertEqual(demo.returncode, -signo)
-            self.assertEqual(self.spaces(), [])
-            self.assertEqual(os.listdir(self.folder.name), ["home"])
+            for name, arguments in ENDLESS.items():
+                demo = self.start(name, *arguments)
+                while not any(space.startswith(name + "-") for space in self.spaces()):
+                    self.assertIsNone(demo.poll())
+                demo.send_signal(signo)
+                demo.communicate(timeout=60)
+                self.assertEqual(demo.returncode, -signo)
+                self.assertEqual(self.spaces(), [])
+                self.assertEqual(os.listdir(self.folder.name), ["home"])
 
     def test_a_worker_that_somebody_else_kills_is_counted(self):
         demo = self.start("mandelbrot", "--width", "400", "--kill", "2")
@@ -140,6 +197,9 @@ class Demos(unittest.TestCase):
             demo = self.start("matrix", *arguments)
             self.assertRegex(demo.communicate(timeout=60)[1], r"\Amatrix: .+; see --help\n\Z")
             self.assertEqual(demo.returncode, 2)
+        demo = self.start("philosophers", "--naive=1")
+        self.assertEqual(demo.communicate(timeout=60)[1], "philosophers: --naive takes no value; see --help\n")
+        self.assertEqual(demo.returncode, 2)
 
     def test_help_is_printed(self):
         for name in (*TRIFLE, "http_mediator", "move_redis"):
