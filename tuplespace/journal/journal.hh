@@ -51,9 +51,9 @@ class Journal {
     Result<void> outcome;  // they are on disk, or they are refused: why
   };
 
-  /// Its strings are the callee's until it returns.
+  /// The records that it hears are there until it returns.
   struct Listener {
-    /// While opening: the snapshot's records in the order in which they were added, then the log's records after
+    /// Both are asked for. While opening: the snapshot's records in the order in which they were added, then the log's records after
     /// it. An error ends open with that error. If open fails, what was heard before is good but is not all.
     std::function<Result<void>(std::string_view record)> on_snapshot_record;
     std::function<Result<void>(uint64_t sequence, std::string_view record)> on_record;
@@ -119,7 +119,8 @@ class Journal {
   uint64_t durable() const { return durable_.load(std::memory_order_acquire); }
 
   /// A state that stands for the first records of the log, on its way to disk. One thread at a time.
-  /// Destroyed without a commit, or after a failed one, it leaves all as it was.
+  /// Destroyed without a commit, or after a failed one, it leaves all as it was. It is written by the thread that
+  /// calls; that of a file too large (SIGXFSZ) gets its signal.
   class Snapshot {
    public:
     Snapshot(Snapshot&&) noexcept = default;
@@ -172,11 +173,11 @@ class Journal {
   std::mutex lock_;
   std::condition_variable work_;        // for the writing thread
   std::condition_variable room_;        // in the queue
-  std::shared_ptr<Group> gathering_;    // under lock_, as all below
-  uint64_t next_;                       // sequence of the next record
-  uint64_t queued_ = 0;                 // bytes, of what is gathering and what is being written
-  std::optional<Error> closed_;
-  bool ending_ = false;
+  std::shared_ptr<Group> gathering_;    // under lock_
+  uint64_t next_;                       // under lock_: sequence of the next record
+  uint64_t queued_ = 0;                 // under lock_: bytes, of what is gathering and what is being written
+  std::optional<Error> closed_;         // under lock_
+  bool ending_ = false;                 // under lock_
   std::thread thread_;
 };
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "tests/support/journal.hh"
@@ -112,6 +113,31 @@ TEST(Journal, ManyThreadsAppendAtOnce) {
     for (int i = 0; i < kEach; ++i)
       EXPECT_EQ(again.records[sequences[t][i] - 1].second, std::to_string(t) + " " + std::to_string(i));
   EXPECT_GT(names(folder.path()).size(), 2u);  // it has rotated
+}
+
+TEST(Journal, AnAppendWaitsWhileTheQueueIsFull) {
+  TempFolder folder;
+  auto nothing = [](auto...) -> Result<void> { return {}; };
+  std::atomic<bool> disk_is_free = false;
+  auto opened = Journal::open(folder.path(), {.queue_bytes = 200}, {nothing, nothing, [&](const auto&) { disk_is_free.wait(false); }});
+  ASSERT_TRUE(opened);
+  Journal& journal = *opened->journal;
+  ASSERT_TRUE(journal.append("holds up the writing thread"));
+  while (journal.durable() < 1) std::this_thread::yield();
+  std::atomic<int> appended = 0;
+  std::thread appender([&] {
+    for (; appended < 10; ++appended) EXPECT_TRUE(journal.append(std::string(100, 'x')));
+  });
+  while (appended < 2) std::this_thread::yield();
+  for (int i = 0; i < 1000; ++i) {
+    std::this_thread::yield();
+    EXPECT_EQ(appended, 2);  // less than 200 bytes, and one more
+  }
+  disk_is_free = true;
+  disk_is_free.notify_all();
+  appender.join();
+  opened->journal.reset();
+  EXPECT_EQ(OpenJournal(folder.path()).records.size(), 11u);
 }
 
 TEST(Journal, AWaitEndsAtItsDeadlineAndTheRecordComesAllTheSame) {
