@@ -2,11 +2,12 @@
 //
 //     auto opened = Journal::open(folder, {}, {on_snapshot_record, on_record, on_settled});
 //     auto appended = opened->journal->append("a record");
-//     if (auto durable = journal.wait_durable(*appended, kForever); !durable) ...   // refused: it is not there
+//     if (auto durable = opened->journal->wait_durable(*appended, kForever); !durable) ...  // refused
 //
 // What must stay true, whatever is killed and when: a record that was acknowledged is found again, in its
 // place; one that was refused is not; and nothing else is. A record that was neither (its process was killed
-// first) is found or not; if it is, so is everything that was appended before it.
+// first) is found or not; if it is, so is everything that was appended before it. Only of what was refused
+// because a sync failed the disk may have kept something, which shows if the host dies right then.
 //
 // A folder is one journal's, and one Journal's at a time: to lock it is the caller's business. Files are of
 // mode 0600, descriptors are closed on exec. docs/journal.md has the format.
@@ -53,8 +54,9 @@ class Journal {
 
   /// The records that it hears are there until it returns.
   struct Listener {
-    /// Both are asked for. While opening: the snapshot's records in the order in which they were added, then the log's records after
-    /// it. An error ends open with that error. If open fails, what was heard before is good but is not all.
+    /// Both are asked for. While opening: the snapshot's records in the order in which they were added, then the
+    /// log's records after it. An error ends open with that error. If open fails, what was heard before is good
+    /// but is not all.
     std::function<Result<void>(std::string_view record)> on_snapshot_record;
     std::function<Result<void>(uint64_t sequence, std::string_view record)> on_record;
     /// Then, in the writing thread: every record's fate, once, in the order of append, before who waits for it
@@ -155,7 +157,8 @@ class Journal {
   Result<Snapshot> begin_snapshot(uint64_t at);
 
  private:
-  Journal(std::string folder, const Options& options, Listener listener, journal::LogFile log, uint64_t last, uint64_t snapshot_at);
+  Journal(std::string folder, const Options& options, Listener listener, journal::LogFile log, uint64_t last,
+          uint64_t snapshot_at);
   void run();
   void write(const std::shared_ptr<Group>& group);
   void refuse(const std::shared_ptr<Group>& group, const Error& error);

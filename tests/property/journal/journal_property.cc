@@ -92,7 +92,8 @@ class Model {
 };
 
 RC_GTEST_PROP(Journal, AgreesWithAVectorOfStrings, ()) {
-  Model model({.rotate_bytes = *rc::gen::element<uint64_t>(1, 1000, 100000), .queue_bytes = *rc::gen::element<uint64_t>(1, 1000, 100000)});
+  auto bytes = rc::gen::element<uint64_t>(1, 1000, 100000);
+  Model model({.rotate_bytes = *bytes, .queue_bytes = *bytes});
   auto acts = *rc::gen::container<std::vector<Act>>(rc::gen::weightedElement<Act>({{4, Act::kAppend},
                                                                                    {4, Act::kAppendMany},
                                                                                    {2, Act::kSnapshot},

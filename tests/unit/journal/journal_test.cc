@@ -119,7 +119,8 @@ TEST(Journal, AnAppendWaitsWhileTheQueueIsFull) {
   TempFolder folder;
   auto nothing = [](auto...) -> Result<void> { return {}; };
   std::atomic<bool> disk_is_free = false;
-  auto opened = Journal::open(folder.path(), {.queue_bytes = 200}, {nothing, nothing, [&](const auto&) { disk_is_free.wait(false); }});
+  auto hold_up = [&](const Journal::Settled&) { disk_is_free.wait(false); };
+  auto opened = Journal::open(folder.path(), {.queue_bytes = 200}, {nothing, nothing, hold_up});
   ASSERT_TRUE(opened);
   Journal& journal = *opened->journal;
   ASSERT_TRUE(journal.append("holds up the writing thread"));
