@@ -11,9 +11,9 @@ add_library(godwit_tuples STATIC tuple.cc template.cc match.cc source.cc text.cc
 target_compile_definitions(godwit_tuples PUBLIC MSGPACK_NO_BOOST)
 
 add_library(godwit_node STATIC
-  posix/file.cc node/loop.cc node/home.cc node/transport.cc node/rpc.cc node/peers.cc
+  node/loop.cc node/home.cc node/transport.cc node/rpc.cc node/peers.cc
   node/directory.cc node/local_log.cc node/replica.cc node/node.cc node/node_pods.cc node/client.cc node/keeper.cc
   node/spawn.cc node/commands.cc node/pod_commands.cc command/facts.cc)
-target_link_libraries(godwit_node PUBLIC godwit_command godwit_tuples zmq Threads::Threads)
+target_link_libraries(godwit_node PUBLIC godwit_command godwit_journal godwit_tuples zmq Threads::Threads)
 
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/godwit-node.service DESTINATION lib/systemd/user)

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temp_folder.hh"
 #include "tuplespace/posix/unique_fd.hh"
 #include "tuplespace/streams/host_segment.hh"
 
@@ -70,22 +71,6 @@ inline Finished run(const std::vector<std::string>& words, const Environment& en
   out.err = take_all(err.get());
   return out;
 }
-
-class TempFolder {
- public:
-  TempFolder() {
-    char name[] = "/tmp/godwit-test-XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// One host: a home and the commands that use it. Its node is killed at the end.
 class TestHost {

@@ -1,4 +1,4 @@
-// The log that the directory is made of. Its homes: LocalLog, a file on the community's first node; later
+// The log that the directory is made of. Its homes: LocalLog, a journal on the community's first node; later
 // etcd (NOTES: a fenced log of batches).
 //
 // What must stay true of every home: indexes are contiguous from 1; a batch that was committed stays

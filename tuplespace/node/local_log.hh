@@ -1,18 +1,10 @@
-// The command log as files of one folder: wal.FIRST with records, and a snapshot.
-//
-//   record:   magic u32, length u32 of what follows the checksum, crc32c u32, first index u64, count u32,
-//             then `count` times: length u32, batch             (little endian, docs/protocol.md)
-//   snapshot: magic u32, crc32c u32, index u64, state
-//
-// What must stay true: a record is written and fdatasynced before any of its batches is committed, and
-// only one record is unsynced at a time; so after a crash at most the last record is torn, and open()
-// cuts it. A bad record with a good one behind it is no torn tail but damage: open() refuses, since
-// cutting there would lose what was acknowledged.
+// The command log as a Journal of this host's: a batch is a record, its index the record's sequence.
 #pragma once
 #include <deque>
 #include <memory>
-#include <optional>
+#include <thread>
 
+#include "tuplespace/journal/journal.hh"
 #include "tuplespace/node/command_log.hh"
 
 namespace godwit {
@@ -37,20 +29,28 @@ class LocalLog final : public CommandLog {
   void read_barrier(std::function<void(Index)> callback) override;
   std::vector<Entry> read(uint64_t from, size_t bytes) const override;
   uint64_t last() const override { return last_; }
+  /// In a thread of its own. Of one that fails the former snapshot stays, and the log is longer.
   void trim(uint64_t index, std::string snapshot) override;
 
  private:
-  class Writer;
-  LocalLog() = default;
-  void committed(uint64_t first, std::vector<std::string> batches);
+  struct Appended {
+    std::string batch;
+    std::function<void(Index)> callback;
+  };
+  explicit LocalLog(Post post) : post_(std::move(post)) {}
+  void on_settled(const Journal::Settled& settled);
+  void commit(uint64_t index, Appended appended);
   void remember(Entry entry);
 
+  const Post post_;
   std::function<void(const Entry&)> on_commit_;
-  uint64_t last_ = 0;         // committed
-  std::deque<Entry> recent_;  // the last committed ones, contiguous
+  uint64_t last_ = 0;             // committed
+  std::deque<Appended> pending_;  // in the journal, not settled
+  std::deque<Entry> recent_;      // the last committed ones, contiguous
   size_t recent_bytes_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  std::unique_ptr<Writer> writer_;
+  std::unique_ptr<Journal> journal_;
+  std::thread trimming_;
 };
 
 }  // namespace godwit

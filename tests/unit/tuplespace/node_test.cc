@@ -77,9 +77,9 @@ TEST(Command, AFaultThatCannotStrikeIsRefused) {
   TestHost host("a");
   Finished listed = host.godwit({"faults", "--json"}, {{"GODWIT_FAULT", "nonsense"}});
   EXPECT_EQ(listed.status, 0);
-  EXPECT_NE(listed.out.find("{\"point\":\"directory.append.write\"}\n"), std::string::npos) << listed.out;
-  for (const char* fault : {"nonsense", "directory.append.write:0", "directory.append.write:2x", "directory.append.write:-1",
-                            "directory.append.write:burn", "directory.append.write:error:2", ":error"}) {
+  EXPECT_NE(listed.out.find("{\"point\":\"journal.write\"}\n"), std::string::npos) << listed.out;
+  for (const char* fault : {"nonsense", "journal.write:0", "journal.write:2x", "journal.write:-1",
+                            "journal.write:burn", "journal.write:error:2", ":error"}) {
     Finished result = host.godwit({"ps"}, {{"GODWIT_FAULT", fault}});
     EXPECT_EQ(result.status, 2) << fault;
     EXPECT_TRUE(is_one_error_line(result, "ps")) << result.err;
@@ -411,7 +411,7 @@ TEST_P(FirstNodeKilledAt, EveryCommandHappensOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Points, FirstNodeKilledAt,
-                         ::testing::Values("directory.append.before_sync", "directory.append.after_sync",
+                         ::testing::Values("journal.before_sync", "journal.after_sync",
                                            "directory.applied.before_answer", "directory.submit.before_reply"),
                          [](const auto& info) {
                            std::string name = info.param;
@@ -421,7 +421,7 @@ INSTANTIATE_TEST_SUITE_P(Points, FirstNodeKilledAt,
 
 TEST(Directory, AFullDiskIsARefusalAndNothingElse) {
   TestHost a("a");
-  std::string address = TestHost::address(a.start_node({}, {{"GODWIT_FAULT", "directory.append.write:4:error"}}));
+  std::string address = TestHost::address(a.start_node({}, {{"GODWIT_FAULT", "journal.write:4:error"}}));
   Follower b(a, address, "b");  // before it: a's join, the barrier after it, b's join
   auto refused = b.submit(pod_created("one", "", "b", ""), seconds(10));
   EXPECT_FALSE(refused);
