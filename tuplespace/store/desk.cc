@@ -120,6 +120,7 @@ int Desk::join(const Segment& segment) {
   set(&slot().intent, Offset{0});
   commit();
   bench = made;
+  wake_timer(segment);  // who sees to the dead watches this process from now on
   return 0;
 }
 

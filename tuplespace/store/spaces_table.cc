@@ -203,16 +203,21 @@ void drop_all_spaces(Desk& desk) {
   for (const SpaceFacts& space : list_spaces(desk)) (void)drop_space(desk, space.name);
 }
 
+std::set<int> processes(Desk& desk) {
+  std::set<int> all;
+  Area& area = *desk.self.segment.area_of(0);
+  for (uint32_t i = 1; i < area.slot_count.load(); ++i) {
+    Offset bench = __atomic_load_n(&area.slots[i].bench, __ATOMIC_ACQUIRE);
+    if (bench && !area.slots[i].dead()) all.insert(static_cast<int>(desk.self.segment.at<Bench>(bench)->pid));
+  }
+  all.erase(getpid());
+  return all;
+}
+
 bool is_in_use(Desk& desk) {
   for (const SpaceFacts& space : list_spaces(desk))
     if (space.tuples || space.name != kDefaultSpace) return true;
-  const Area& area = *desk.self.segment.area_of(0);
-  for (uint32_t i = 1; i < area.slot_count.load(); ++i) {
-    Slot& slot = desk.self.segment.slot_of(owner_in(desk.self.segment, 0, i));
-    Offset bench = __atomic_load_n(&slot.bench, __ATOMIC_ACQUIRE);
-    if (bench && !slot.dead() && desk.self.segment.at<Bench>(bench)->pid != static_cast<uint32_t>(getpid())) return true;
-  }
-  return false;
+  return !processes(desk).empty();
 }
 
 std::vector<WaitFacts> list_waits(Desk& desk) {

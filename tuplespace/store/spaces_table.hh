@@ -1,5 +1,6 @@
 // The named spaces of a host.
 #pragma once
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,9 @@ void drop_all_spaces(Desk& desk);
 /// Whether anything would be lost with the segment: tuples, a space that somebody has made, or what a thread of another process
 /// is at.
 bool is_in_use(Desk& desk);
+
+/// Those of other processes that use spaces now, by their own numbering.
+std::set<int> processes(Desk& desk);
 
 struct WaitFacts {
   std::string space;

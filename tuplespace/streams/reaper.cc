@@ -5,6 +5,7 @@
 #include "tuplespace/store/leases.hh"
 #include "tuplespace/store/reap.hh"
 #include "tuplespace/store/spaces_table.hh"
+#include "tuplespace/streams/deaths.hh"
 #include "tuplespace/streams/mediator.hh"
 
 namespace godwit {
@@ -13,9 +14,15 @@ namespace {
 constexpr std::chrono::nanoseconds kPause = std::chrono::seconds(1);
 constexpr auto kPatience = std::chrono::seconds(1);
 
-// Touches nothing of the Reaper, which it may outlive. What is due in spaces is seen to at its time, the dead each kPause.
+// Touches nothing of the Reaper, which it may outlive. What is due in spaces is seen to at its time; the dead when their process
+// ends, and each kPause, for a process in another PID namespace is not seen to end.
 void run(shared::Segment segment, std::stop_token stop) {
   std::stop_callback wake(stop, [segment] { store::wake_timer(segment); });
+  std::atomic<bool> somebody_died = true;
+  Deaths deaths([&somebody_died, segment] {
+    somebody_died = true;
+    store::wake_timer(segment);
+  });
   for (uint64_t reaped = 0;;) {
     uint32_t mark = store::timer_mark(segment);
     if (stop.stop_requested()) return;
@@ -24,8 +31,9 @@ void run(shared::Segment segment, std::stop_token stop) {
       std::this_thread::sleep_for(kPause);  // as many threads as can have a slot; some will end
       continue;
     }
+    for (int pid : store::processes(**desk)) deaths.watch(pid);
     uint64_t now = shared::monotonic_ns();
-    if (now - reaped >= static_cast<uint64_t>(kPause.count())) {
+    if (somebody_died.exchange(false) || now - reaped >= static_cast<uint64_t>(kPause.count())) {
       reaped = now;
       ring_for_dead_mediators((*desk)->self);
       store::reap(**desk);

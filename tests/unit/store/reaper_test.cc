@@ -4,6 +4,7 @@
 
 #include "tests/support/space.hh"
 #include "tuplespace/store/root.hh"
+#include "tuplespace/streams/deaths.hh"
 #include "tuplespace/streams/reaper.hh"
 
 namespace godwit::testing {
@@ -35,6 +36,39 @@ TEST_F(ReaperTest, PutsBackWhatADeadMemberHeld) {
   fork_taker([] { _exit(0); });
   Reaper reaper(test.segment());
   EXPECT_EQ(in(space, "(\"a\")"), "(\"a\")");
+}
+
+TEST(Deaths, AreToldOnceOfEachProcess) {
+  std::atomic<int> told = 0;
+  Deaths deaths([&] {
+    ++told;
+    told.notify_one();
+  });
+  pid_t children[3];
+  for (pid_t& child : children) {
+    child = fork();
+    if (child == 0)
+      for (;;) pause();
+    deaths.watch(child);
+    deaths.watch(child);
+  }
+  for (int i = 0; i < 3; ++i) {
+    told.wait(i - 1);
+    kill(children[i], SIGKILL);
+    told.wait(i);
+    EXPECT_EQ(told, i + 1);
+    waitpid(children[i], nullptr, 0);
+  }
+  deaths.watch(children[0]);  // it is gone
+}
+
+TEST(Deaths, MayEndWhileTheyAreWaitedFor) {
+  pid_t child = fork();
+  if (child == 0)
+    for (;;) pause();
+  { Deaths deaths([] {}); deaths.watch(child); }
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
 }
 
 TEST_F(ReaperTest, EndsAlsoWhileAStoppedMemberHoldsALock) {

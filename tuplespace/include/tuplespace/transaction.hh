@@ -9,7 +9,7 @@
 // isolation  What it takes is nobody else's from then on: others neither see nor take it, and wait for it if they wait. What
 //            it puts is seen by itself alone, after what is in the space. What it reads is what others have committed, at that
 //            moment: it may be taken by others before the commit.
-// killed     Whoever is killed before the commit has taken and put nothing: what it took is back at its place, within a second.
+// killed     Whoever is killed before the commit has taken and put nothing: what it took is back at its place.
 //            From the commit on all is done, whoever sees to it, and nobody ever sees a part of it.
 // order      Two transactions that wait for what the other has taken wait for ever: give such waits a deadline.
 // threads    A Transaction, and what of() gives, is for the thread that made it, and ends with that.
