@@ -67,8 +67,7 @@ PodService::PodService(Node& node) : node_(node), ferry_(node) {
     uint64_t pod = 0;
     if (auto bad = Fields(params).need("pod", pod)) return reply.fail(*bad);
     admitted_.erase(pod);
-    ended(pod);
-    reply.done();
+    ended(pod, [reply] { reply.done(); });
   });
   node_.serve("pod.ask", [this](const auto& params, Reply reply) { ask(params, reply); }, Retry::kRepeated);
   node_.serve("pod.left", [this](const auto& params, Reply reply) { left(params, reply); });
@@ -213,12 +212,13 @@ void PodService::hung_up(const std::string& name) {
   ended(pod->facts.number("pod"));
 }
 
-// Nothing of the pod runs any more, or ever did.
-void PodService::ended(uint64_t pod) {
+// Nothing of the pod runs any more, or ever did. told: the directory knows it, or cannot be told.
+void PodService::ended(uint64_t pod, const std::function<void()>& told) {
   const PodEntry* entry = node_.directory().pod(pod);
-  if (entry && entry->host != node_.host_name()) return;
+  if (entry && entry->host != node_.host_name()) return told();
   stream_service(node_).remove_pod(pod);
-  if (entry) node_.submit(pod_ended(pod, entry->epoch), [](Result<Packed>) {});
+  if (!entry) return told();
+  node_.submit(pod_ended(pod, entry->epoch), [told](Result<Packed>) { told(); });
 }
 
 pid_t PodService::program(const std::string& name) const {

@@ -51,7 +51,7 @@ class PodService final : public PodController {
   void left(const msgpack::object& params, Reply reply);
   void keep_log(const msgpack::object& params, Reply reply);
   void hung_up(const std::string& name);
-  void ended(uint64_t pod);
+  void ended(uint64_t pod, const std::function<void()>& told = [] {});
   PodFacts facts_of(const Watched& pod) const;
 
   Node& node_;

@@ -20,7 +20,7 @@ constexpr auto kStoppableRound = std::chrono::seconds(1);  // of a wait at the n
 constexpr auto kPatience = std::chrono::seconds(5);        // of the client, beyond what the node may take
 
 Error mediators_only() {
-  return make_error(std::errc::operation_not_permitted, "out, in and inp on socket traffic are for mediators (godwit help in); use rd, rdp or count");
+  return make_error(std::errc::operation_not_permitted, "out, in and inp on socket traffic are for mediators (Mediator, --mediate); use rd, rdp or count");
 }
 
 Error stopped() { return make_error(std::errc::operation_canceled, "the wait was stopped"); }

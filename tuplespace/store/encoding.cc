@@ -265,13 +265,11 @@ std::optional<Template> read_owned(Reader& reader, int depth) {
   Template all;
   bool whole = depth <= static_cast<int>(kMaxTupleNesting) + 1;
   auto add = [&](uint32_t, const PatternView& want, std::string_view bytes) {
-    if (!whole || want.kind != PatternView::kConstraint) {
-      all.add(to_template({&want, 1}).patterns()[0]);
-    } else if (auto constraint = read_constraint(bytes, depth)) {
-      all.add(*constraint);
-    } else {
-      whole = false;
-    }
+    if (!whole) return;
+    if (want.kind != PatternView::kConstraint) return all.add(to_template({&want, 1}).patterns()[0]);
+    auto constraint = read_constraint(bytes, depth);
+    if (constraint) all.add(*constraint);
+    whole = constraint.has_value();
   };
   if (!whole || !read_template(reader, add) || !whole) return std::nullopt;
   return all;
