@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+
 namespace godwit::shared {
 namespace {
 
@@ -152,13 +154,22 @@ void give_back(Thread& self, Slot& slot) {
   unlock(self, kAllocator);
 }
 
+constexpr uint32_t kReserve = 256;  // chunks, at most
+
+// Tuples leave some chunks, so that in a full segment threads can still join, to take tuples or to drop spaces.
+bool is_left(const Header& header, uint32_t chunks, RunKind kind) {
+  if (kind != RunKind::kBlocks && kind != RunKind::kTuple && kind != RunKind::kTable) return true;
+  uint32_t all = header.chunk_count - header.first_chunk, reserve = std::min(all / 16, kReserve);
+  return header.used_chunks + chunks + reserve <= all;
+}
+
 }  // namespace
 
 int allocate(Thread& self, uint64_t length, RunKind kind, uint64_t pod, Offset* out) {
   uint32_t chunks = static_cast<uint32_t>((length + kChunk - 1) / kChunk);
   lock(self, kAllocator);
   Header& header = self.segment.header();
-  uint32_t first = find_run(self, chunks);
+  uint32_t first = is_left(header, chunks, kind) ? find_run(self, chunks) : 0;
   if (first) {
     Chunk& chunk = self.segment.chunks()[first];
     set(self, &chunk.state, RunState::kUsed);

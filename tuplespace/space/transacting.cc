@@ -28,13 +28,13 @@ class Undertaking {
   Result<store::Transaction*> record() {
     auto desk = own_desk();
     if (!desk) return desk.error();
-    if (record_.progress != store::Progress::kOpen && !store::roll_back(**desk, record_)) return store::segment_full();
+    if (record_.progress != store::Progress::kOpen && !store::conclude(**desk, record_)) return store::segment_full();
     return &record_;
   }
   Result<void> roll_back() {
     auto desk = own_desk();
     if (!desk) return desk.error();
-    if (!store::roll_back(**desk, record_)) return store::segment_full();
+    if (!store::conclude(**desk, record_)) return store::segment_full();
     return {};
   }
 
@@ -100,7 +100,11 @@ class TransactingBackend final : public Backend {
 Transaction::Transaction(const std::string& home)
     : undertaking_(value_of(Undertaking::begin(value_of(Host::of(home_at(home)))))) {}
 Transaction::Transaction(Transaction&&) noexcept = default;
-Transaction& Transaction::operator=(Transaction&&) noexcept = default;
+Transaction& Transaction::operator=(Transaction&& other) noexcept {
+  if (undertaking_) (void)undertaking_->roll_back();
+  undertaking_ = std::move(other.undertaking_);
+  return *this;
+}
 Transaction::~Transaction() {
   if (undertaking_) (void)undertaking_->roll_back();
 }

@@ -245,13 +245,25 @@ void give_back(Desk& desk, Hand hand) {
 
 void empty_hands(Desk& desk) noexcept {
   roll_back(desk.self.segment, desk.slot());
-  for (Hand hand : kHands) {
+  for (uint32_t hand = 0; hand < 2 * kHandCount; ++hand) {
     try {
-      give(desk, hand);
+      give(desk, static_cast<Hand>(hand));
     } catch (const Damaged&) {
       desk.bench->in_hand[hand] = 0;
     }
   }
+}
+
+void put_aside(Desk& desk) {
+  Ref* hands = desk.bench->in_hand;
+  for (uint32_t i = 0; i < kHandCount; ++i) desk.set(&hands[i + kHandCount], hands[i]), desk.set(&hands[i], Ref{0});
+  desk.commit();
+}
+
+void take_up(Desk& desk) {
+  Ref* hands = desk.bench->in_hand;
+  for (uint32_t i = 0; i < kHandCount; ++i) desk.set(&hands[i], hands[i + kHandCount]), desk.set(&hands[i + kHandCount], Ref{0});
+  desk.commit();
 }
 
 void flush_all(Desk& desk, Bench& bench) {
@@ -264,7 +276,7 @@ void flush_all(Desk& desk, Bench& bench) {
 }
 
 void give_dead(Desk& desk, Bench& dead) {
-  for (Hand hand : kHands) {
+  for (uint32_t hand = 0; hand < 2 * kHandCount; ++hand) {
     Ref block = dead.in_hand[hand];
     if (!block) continue;
     if (is_run(desk, block)) {

@@ -14,7 +14,7 @@ inline constexpr uint32_t kLargestBlock = 65472;
 uint64_t block_size(uint8_t size_class);
 
 enum Hand : uint32_t { kFirstHand = 0, kSecondHand = 1, kThirdHand = 2 };  // the third: leases of mortal tuples (leases.hh)
-inline constexpr Hand kHands[] = {kFirstHand, kSecondHand, kThirdHand};
+inline constexpr uint32_t kHandCount = 3;  // as many again are put aside
 
 /// Takes a block or a run of at least `bytes` into that hand, which is empty. Its pages are there.
 /// returns 0 when the segment, or /dev/shm, is full.
@@ -28,6 +28,9 @@ inline void give(Desk& desk, Hand hand) {
 void empty_hands(Desk& desk) noexcept;
 /// The same for the bench of a dead thread, and empties its caches. kReaper held, no other lock.
 void give_dead(Desk& desk, Bench& dead);
+/// Puts what is in the hands aside, and takes it up again: in between they are free.
+void put_aside(Desk& desk);
+void take_up(Desk& desk);
 /// Empties the caches.
 void flush_all(Desk& desk, Bench& bench);
 

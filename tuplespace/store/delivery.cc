@@ -5,6 +5,7 @@
 
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/index.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/publish.hh"
 
 namespace godwit::store {
@@ -13,7 +14,6 @@ void take_out(Desk& desk, Stripe& stripe, Ref tuple, Waiter& waiter) {
   unlink(desk, stripe, tuple);
   desk.set(&waiter.held, tuple);
   desk.commit();
-  give(desk, kThirdHand);
 }
 
 void discard(Desk& desk, Ref tuple) {
@@ -23,8 +23,10 @@ void discard(Desk& desk, Ref tuple) {
     return desk.commit();
   }
   pick_up(desk, kFirstHand, tuple);
+  pick_up_lease(desk, stored);
   desk.commit();
   give(desk, kFirstHand);
+  give(desk, kThirdHand);
 }
 
 void discard_with_its_lock(Desk& desk, Ref tuple, const std::function<void()>& forget) {
@@ -98,11 +100,15 @@ void take_pin_off(Desk& desk, Ref tuple, const std::function<void()>& forget) {
     bool last = (stored.pins & ~kNoPins) == (kTaken | 1);
     desk.set(&stored.pins, stored.pins - 1);
     forget();
-    if (last) pick_up(desk, kFirstHand, tuple);
+    if (last) {
+      pick_up(desk, kFirstHand, tuple);
+      pick_up_lease(desk, stored);
+    }
     desk.commit();
     break;
   }
   give(desk, kFirstHand);
+  give(desk, kThirdHand);
 }
 
 namespace {

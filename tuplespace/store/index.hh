@@ -11,8 +11,7 @@
 
 namespace godwit::store {
 
-/// Puts a tuple of that shape, which is nobody's, into its queue and indexes, by its age; in the caller's transaction. A mortal
-/// one's lease is in the third hand; unlink takes it into that: to be given back after the commit.
+/// Puts a tuple of that shape, which is nobody's, into its queue and indexes, by its age; in the caller's transaction.
 void link(Desk& desk, Stripe& stripe, Ref tuple, Ref shape, TupleView fields);
 /// Takes it out of them.
 void unlink(Desk& desk, Stripe& stripe, Ref tuple);

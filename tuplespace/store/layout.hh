@@ -64,7 +64,7 @@ inline constexpr uint32_t kNoPins = kShared | kMortal;  // bits that say nothing
 
 struct MortalTail {
   uint64_t due;  // ns of the host's monotonic clock
-  Ref lease;     // while it is linked
+  Ref lease;     // its own, as long as it lives; in its stripe's list while it is linked
   uint32_t unused;
 };
 
@@ -236,7 +236,7 @@ struct Bench {
   Waiter waiter;                // the wait of this thread, and what it takes and reads without waiting
   Ref requests;                 // from the first request on
   // Blocks that are neither in the cache nor anywhere else.
-  Ref in_hand[3];
+  Ref in_hand[6];               // the latter three: put aside, while others' are needed (Locked)
   // Tuples on their way from space to space: linked by `newer`, oldest last.
   Ref chain;
   uint32_t chain_decided;       // they go on to chain_space; else back where they were

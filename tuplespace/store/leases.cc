@@ -13,6 +13,7 @@ namespace godwit::store {
 namespace {
 
 constexpr uint64_t kNever = ~uint64_t{0};
+constexpr Time kPutOff = std::chrono::milliseconds(50);
 
 uint64_t tail_at(uint64_t length) { return (sizeof(Stored) + length + 7) / 8 * 8; }
 MortalTail& tail_of(const Desk& desk, const Stored& stored) {
@@ -64,44 +65,57 @@ void unlink_record(Desk& desk, Stripe& stripe, Ref ref) {
   desk.set(&behind, lease.sooner);
 }
 
-void fill(Lease& lease, const Stripe& stripe, Ref tuple, uint64_t due) {
+void fill(Lease& lease, Place place, Ref tuple, uint64_t due) {
   lease = Lease{};
-  lease.place = stripe.place;
+  lease.place = place;
   lease.tuple = tuple;
   lease.due = due;
 }
 
-// The tuple of a delivery goes back by its age. False: no memory.
+// In the caller's transaction: a delivery is over, and its lease goes into the second hand. Who still knows of it finds it is of no
+// stripe, until its memory is another's.
+void end_delivery(Desk& desk, Stripe& stripe, Ref ref) {
+  unlink_record(desk, stripe, ref);
+  desk.set(&desk.at<Lease>(ref).place, Place{});
+  pick_up(desk, kSecondHand, ref);
+}
+
+// The tuple of a delivery goes back by its age, unless its own time is over. False: no memory.
 bool bring_back(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
   Lease& lease = lease_in(desk, stripe, ref);
-  Stored& stored = stored_in(desk, stripe, lease.tuple);
+  Ref tuple = lease.tuple;
+  Stored& stored = stored_in(desk, stripe, tuple);
   Fields fields = fields_of(desk, stored);
-  bool done = put_into(desk, root, stripe, lease.tuple, fields.view(), false, stored.age < root.born, [&] {
-    unlink_record(desk, stripe, ref);
-    pick_up(desk, kSecondHand, ref);
-  });
+  bool gone = stored.age < root.born || (stored.pins & kMortal && is_over(desk, stored));
+  bool done = put_into(desk, root, stripe, tuple, fields.view(), false, gone, [&] { end_delivery(desk, stripe, ref); });
   give(desk, kSecondHand);
   wake_answered(desk);
   return done;
 }
 
-void discard_mortal(Desk& desk, Root& root, Stripe& stripe, Ref tuple) {
-  unlink(desk, stripe, tuple);
-  discard(desk, tuple);
-  give(desk, kThirdHand);
-  made_room(root);
+// A delivery that cannot come back now, for want of memory, comes later.
+void put_off(Desk& desk, Stripe& stripe, Ref ref) {
+  unlink_record(desk, stripe, ref);
+  desk.set(&lease_in(desk, stripe, ref).due, due_after(kPutOff));
+  link_record(desk, stripe, ref);
+  desk.commit();
 }
 
-// False: no memory to bring one back.
-bool end_lease(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
+void end_lease(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
   const Lease& lease = lease_in(desk, stripe, ref);
-  if (lease.delivers) return bring_back(desk, root, stripe, ref);
-  discard_mortal(desk, root, stripe, lease.tuple);
-  return true;
+  if (lease.delivers) {
+    if (!bring_back(desk, root, stripe, ref)) put_off(desk, stripe, ref);
+    return;
+  }
+  Ref tuple = lease.tuple;
+  unlink(desk, stripe, tuple);
+  discard(desk, tuple);
+  made_room(root);
 }
 
 // The lease of a delivery that is not over; null: it is.
 Lease* find_delivery(Desk& desk, const Stripe& stripe, const Delivery& delivery) {
+  if (!delivery.lease) return nullptr;
   Lease& lease = desk.at<Lease>(delivery.lease);
   bool is = lease.place == stripe.place && lease.number == delivery.number && lease.delivers && lease.owner;
   return is && lease.due > shared::monotonic_ns() ? &lease : nullptr;
@@ -134,40 +148,60 @@ uint64_t due_after(Time time) {
 
 uint64_t mortal_tail(uint64_t length) { return tail_at(length) + sizeof(MortalTail) - sizeof(Stored) - length; }
 
-void make_mortal(Desk& desk, Stored& stored, uint64_t due) {
+bool make_mortal(Desk& desk, Stored& stored, uint64_t due) {
+  Ref ref = take(desk, kThirdHand, sizeof(Lease));
+  if (!ref) return false;
+  fill(desk.at<Lease>(ref), stored.place, desk.ref_of(&stored), due);
   stored.pins |= kMortal;
-  tail_of(desk, stored) = MortalTail{due, 0, 0};
+  tail_of(desk, stored) = MortalTail{due, ref, 0};
+  return true;
 }
 
 bool is_over(const Desk& desk, const Stored& stored) { return tail_of(desk, stored).due <= shared::monotonic_ns(); }
 
-bool take_lease(Desk& desk) { return take(desk, kThirdHand, sizeof(Lease)) != 0; }
-
+// Of which space it is by now, it may not know yet.
 void link_lease(Desk& desk, Stripe& stripe, Ref tuple) {
-  Ref ref = desk.bench->in_hand[kThirdHand];
-  MortalTail& tail = tail_of(desk, stored_at(desk, tuple));
-  fill(desk.at<Lease>(ref), stripe, tuple, tail.due);
+  Ref ref = tail_of(desk, stored_at(desk, tuple)).lease;
+  Lease& lease = desk.at<Lease>(ref);
+  expect(lease.tuple == tuple);
+  desk.set(&lease.place, stripe.place);
   link_record(desk, stripe, ref);
-  desk.set(&tail.lease, ref);
-  put_down(desk, kThirdHand);
 }
 
 void unlink_lease(Desk& desk, Stripe& stripe, Ref tuple) {
   Ref ref = tail_of(desk, stored_at(desk, tuple)).lease;
   expect(lease_in(desk, stripe, ref).tuple == tuple);
   unlink_record(desk, stripe, ref);
-  pick_up(desk, kThirdHand, ref);
 }
+
+void pick_up_lease(Desk& desk, const Stored& stored) {
+  if (stored.pins & kMortal) pick_up(desk, kThirdHand, tail_of(desk, stored).lease);
+}
+
+namespace {
+
+// Its space was dropped meanwhile: the delivery is over before it begins.
+Delivery drop_at_once(Desk& desk, Waiter& waiter) {
+  Ref tuple = waiter.held;
+  desk.set(&waiter.held, Ref{0});
+  discard(desk, tuple);
+  give(desk, kSecondHand);
+  return {};
+}
+
+}  // namespace
 
 std::optional<Delivery> deliver_for(Desk& desk, Waiter& waiter, Time time) {
   Ref ref = take(desk, kSecondHand, sizeof(Lease));
   if (!ref) return std::nullopt;
   Stored& stored = stored_at(desk, waiter.held);
   desk.bench->leases = 1;
-  Locked locked(desk, root_of(desk, stored.place.space), stored.place.stripe);
+  Root& locked_root = root_of(desk, stored.place.space);
+  Locked locked(desk, locked_root, stored.place.stripe);
   Stripe& stripe = locked.stripe();
+  if (stored.age < locked_root.born) return drop_at_once(desk, waiter);
   Lease& lease = desk.at<Lease>(ref);
-  fill(lease, stripe, waiter.held, due_after(time));
+  fill(lease, stripe.place, waiter.held, due_after(time));
   lease.delivers = 1;
   lease.owner = desk.owner();
   lease.number = next_age(stripe);
@@ -184,8 +218,7 @@ bool acknowledge(Desk& desk, Root& root, const Delivery& delivery) {
     Lease* lease = find_delivery(desk, locked.stripe(), delivery);
     if (!lease) return false;
     Ref tuple = lease->tuple;
-    unlink_record(desk, locked.stripe(), delivery.lease);
-    pick_up(desk, kSecondHand, delivery.lease);
+    end_delivery(desk, locked.stripe(), delivery.lease);
     discard(desk, tuple);
   }
   give(desk, kSecondHand);
@@ -238,8 +271,7 @@ void clear_leases(Desk& desk, Stripe& stripe) {
   while (Ref ref = stripe.first_lease) {
     steps.take();
     Ref tuple = lease_in(desk, stripe, ref).tuple;
-    unlink_record(desk, stripe, ref);
-    pick_up(desk, kSecondHand, ref);
+    end_delivery(desk, stripe, ref);
     discard(desk, tuple);
     give(desk, kSecondHand);
   }
@@ -256,7 +288,7 @@ uint64_t expire(Desk& desk) {
     uint64_t now = shared::monotonic_ns();
     Steps steps(desk, ~0ull);
     for (; stripe.first_lease && lease_in(desk, stripe, stripe.first_lease).due <= now; steps.take())
-      if (!end_lease(desk, root, stripe, stripe.first_lease)) break;
+      end_lease(desk, root, stripe, stripe.first_lease);
     if (stripe.first_lease) next = std::min(next, lease_in(desk, stripe, stripe.first_lease).due);
   });
   for (uint64_t seen = known.load(); next < seen && !known.compare_exchange_weak(seen, next);) {

@@ -22,14 +22,15 @@ uint64_t due_after(Time time);
 
 /// Bytes that the tuple's block needs beyond its data.
 uint64_t mortal_tail(uint64_t length);
-/// Says in a new tuple, in no space yet, when it goes.
-void make_mortal(Desk& desk, Stored& stored, uint64_t due);
+/// Says in a new tuple, in no space yet, when it goes, and gives it a lease, which is in the third hand until the tuple is shown to
+/// others. False: no memory.
+bool make_mortal(Desk& desk, Stored& stored, uint64_t due);
 bool is_over(const Desk& desk, const Stored& stored);
-/// What a mortal tuple needs to be linked, into the third hand. False: no memory.
-bool take_lease(Desk& desk);
-/// Part of link and unlink (index.hh). After the commit the third hand is to be given back.
+/// Part of link and unlink (index.hh).
 void link_lease(Desk& desk, Stripe& stripe, Ref tuple);
 void unlink_lease(Desk& desk, Stripe& stripe, Ref tuple);
+/// The tuple's memory is to be given back: its lease goes into the third hand, if it is mortal. In the caller's transaction.
+void pick_up_lease(Desk& desk, const Stored& stored);
 
 // --- deliveries ---
 

@@ -3,7 +3,6 @@
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/index.hh"
-#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/requests.hh"
 #include "tuplespace/store/waiters.hh"
 #include "tuplespace/store/watches.hh"
@@ -100,7 +99,6 @@ void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, Tuple
     serve(desk, root, stripe, tuple, shape, fields, takers, linked);
     if (!linked) let_go();
     desk.commit();
-    give(desk, kThirdHand);  // of a mortal tuple that was not linked, or is no more
     if (!linked && comes) ring_watches(desk, root, tuple);
     tell_answered(desk, takers);
     more = takers.more_readers;
@@ -127,7 +125,7 @@ bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView field
     return true;
   }
   Ref shape = shape_for(desk, stripe, fields);
-  if (!shape || (stored.pins & kMortal && !take_lease(desk))) return false;
+  if (!shape) return false;
   if (as_newest) rehome(desk, stripe, stored);
   publish(desk, root, stripe, tuple, shape, fields, as_newest, let_go);
   return true;

@@ -97,7 +97,9 @@ void Locked::lock_all() {
     for (const Part& part : parts_) lock(part);
     if (finished || !is_half_done()) [[likely]] return;
     for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
+    put_aside(desk_);  // the caller's
     (void)reap(desk_);
+    take_up(desk_);
   }
 }
 

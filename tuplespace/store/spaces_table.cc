@@ -113,7 +113,6 @@ void empty(Desk& desk, Root& root) {
       while (Ref tuple = shape.oldest) {
         unlink(desk, stripe, tuple);
         discard(desk, tuple);
-        give(desk, kThirdHand);
       }
     });
     clear_leases(desk, stripe);

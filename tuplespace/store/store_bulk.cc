@@ -67,6 +67,7 @@ std::optional<Error> Store::put_all_once(Desk& desk, std::span<const Tuple> tupl
   Locked locked(desk, *root_, kStripes);
   if (auto no = closed()) return no;
   if (auto no = lacks_room_for(desk, written)) return no;
+  OneMoment moment(desk, stripes_changed(desk, written, *root_, true));
   receive_chain(desk);
   rebalance(desk, *root_, written.size());
   return std::nullopt;
@@ -149,7 +150,6 @@ bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
       desk.set(&stored.newer, bench.chain);
       desk.set(&bench.chain, ref);
       desk.commit();
-      give(desk, kThirdHand);
     }
   }
   return true;

@@ -36,7 +36,7 @@ Result<bool> Store::out_if(Condition condition, std::span<const TemplateView> an
   return work<bool>([&](Desk& desk) -> Result<bool> {
     if (!is_settled(desk) || !write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length)) return segment_full();
     auto put = put_if(desk, condition, any_of, tuple);
-    for (Hand hand : kHands) give(desk, hand);
+    for (Hand hand : {kFirstHand, kSecondHand, kThirdHand}) give(desk, hand);
     wake_answered(desk);
     made_room(*root_);
     return put;
@@ -50,7 +50,7 @@ void take_away(Desk& desk, Stripe& stripe, Ref tuple) {
   unlink(desk, stripe, tuple);
   Stored& stored = stored_at(desk, tuple);
   if (stored.pins & ~kNoPins) desk.set(&stored.pins, stored.pins | kTaken);
-  else pick_up(desk, kSecondHand, tuple);
+  else pick_up(desk, kSecondHand, tuple), pick_up_lease(desk, stored);
 }
 
 }  // namespace
@@ -80,10 +80,7 @@ std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tupl
   if (!write_tuple(desk, *root_, number, tuple, length, due ? mortal_tail(length) : 0)) return segment_full();
   Ref ref = desk.bench->in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
-  if (due) {
-    make_mortal(desk, stored, *due);
-    if (!take_lease(desk)) return give(desk, kFirstHand), segment_full();
-  }
+  if (due && !make_mortal(desk, stored, *due)) return give(desk, kFirstHand), segment_full();
   std::optional<Error> no;
   {
     Locked locked(desk, *root_, number);
@@ -94,7 +91,10 @@ std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tupl
     Ref shape = !no && fits ? shape_for(desk, stripe, tuple) : 0;
     if (shape) {
       stored.age = next_age(stripe);
-      publish(desk, *root_, stripe, ref, shape, tuple, true, [&] { put_down(desk, kFirstHand); });
+      publish(desk, *root_, stripe, ref, shape, tuple, true, [&] {
+        put_down(desk, kFirstHand);
+        if (due) put_down(desk, kThirdHand);
+      });
       balance(desk, stripe);
     } else if (!no) {
       no = fits ? segment_full() : memory > root_->capacity ? larger_than_the_space() : space_full();

@@ -220,7 +220,7 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction) {
   } else {
     decide(desk, transaction);
   }
-  finish(desk, transaction);
+  if (!transaction.puts) finish(desk, transaction);  // else conclude does
   return std::nullopt;
 }
 
@@ -263,14 +263,18 @@ void publish_what_is_left(Desk& desk, Transaction& transaction) {
 
 }  // namespace
 
-bool end_transaction(Desk& desk, Bench& bench, Transaction& transaction) {
-  bool ended = as_far_as_whole(desk, transaction, [&] {
+bool conclude(Desk& desk, Transaction& transaction) noexcept {
+  return as_far_as_whole(desk, transaction, [&] {
     if (transaction.progress != Progress::kDecided) return roll_back(desk, transaction);
     publish_what_is_left(desk, transaction);
+    if (transaction.puts) return false;
     finish(desk, transaction);
     return true;
   });
-  if (!ended) return false;
+}
+
+bool end_transaction(Desk& desk, Bench& bench, Transaction& transaction) {
+  if (!conclude(desk, transaction)) return false;
   Ref* link = &bench.transactions;
   Steps steps(desk, ~0ull);
   for (; &desk.at<Transaction>(*link) != &transaction; steps.take()) link = &desk.at<Transaction>(*link).next;

@@ -34,6 +34,10 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction);
 /// The same with nothing done. false: no memory now to put back all that was taken; what is left is for another time.
 bool roll_back(Desk& desk, Transaction& transaction);
 
+/// Finishes what was begun: a commit that was decided, or a roll-back. Then it is open, with nothing in it. An open one is rolled
+/// back. false: no memory now; what is left is for another time. What is of damaged spaces stays with them.
+bool conclude(Desk& desk, Transaction& transaction) noexcept;
+
 /// Ends it.
 bool end_transaction(Desk& desk, Bench& bench, Transaction& transaction);
 /// Ends all of a bench's (ours; or a dead thread's). false: no memory now; what is left is for another time.

@@ -65,8 +65,9 @@ class Worker {
     Store &from = spaces_[any(random_) % 2], &to = spaces_[&from == &spaces_[0] ? 1 : 0];
     Template wanted = any_template();
     switch (uint32_t pick = any(random_) % 100) {
-      case 0: return begin(kRd), (void)look(from, &Store::rd, wanted, true);
-      case 1: return hand_on(from, to, wanted, kIn);
+      case 0:  // seldom, for who waits has nothing in hand
+        if (any(random_) % 2) return hand_on(from, to, wanted, kIn);
+        return begin(kRd), (void)look(from, &Store::rd, wanted, true);
       default:
         if (pick < 20) return begin(kRdp), (void)look(from, &Store::rd, wanted, false);
         if (pick < 30) return begin(kCount), (void)from.count(AnyOf({wanted}).wanted());

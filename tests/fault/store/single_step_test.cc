@@ -289,6 +289,19 @@ TEST_F(StoreSingleStep, SwapOfATuple) {
   });
 }
 
+TEST_F(StoreSingleStep, SeveralAtOneMoment) {
+  const std::vector<Tuple> tuples = {Tuple{"x", 1}, Tuple{"y", 2}, Tuple{"z", 3}};
+  reaps_ = false;
+  step_through("out of several", [] {}, [&](store::Desk&) { (void)a.out_all(tuples); }, [&] {
+    uint64_t there = count(a, "(?, ?)");
+    EXPECT_TRUE(there == 0 || there == 3) << there;
+    store::reap(desk);
+    EXPECT_EQ(count(a, "(?, ?)"), there);
+    while (inp(a, "(?, ?)") != "absent") {
+    }
+  });
+}
+
 TEST_F(StoreSingleStep, Leases) {
   using namespace std::chrono_literals;
   auto prepare = [&] {

@@ -103,6 +103,14 @@ TEST_F(LeasesTest, AReleasedTupleIsBackAtItsPlace) {
   until([&] { return count(space, "(\"job\", 2)") == 1; });
 }
 
+TEST_F(LeasesTest, AMortalTupleDoesNotComeBackWhenItsOwnTimeIsOver) {
+  out_for(1ms, "(\"a\", 1)");
+  auto delivery = space.in_for(2ms, AnyOf("(\"a\", 1)").wanted(), nullptr, [](TupleView) { return true; }).value();
+  if (!delivery) return;  // it was slow, and the tuple gone before
+  until([&] { return store::expire(desk) == ~uint64_t{0}; });
+  EXPECT_EQ(store::list_spaces(desk)[0].tuples, 0u);
+}
+
 TEST_F(LeasesTest, ALateAcknowledgementIsRefused) {
   out(space, "(\"job\", 1)");
   Delivery late = take_for(1ms, "(\"job\", ?)");

@@ -345,6 +345,39 @@ TEST_F(StoreTest, SwapsOfOneCounterAreEachCounted) {
   EXPECT_EQ(inp(space, "(\"counter\", ?)"), "(\"counter\", 2000)");
 }
 
+// Threads that wait in a space, of one stripe or of many, while it is dropped and made anew.
+TEST_F(StoreTest, ASpaceIsMadeAnewWhileOthersWaitInIt) {
+  std::atomic<bool> over = false;
+  std::vector<std::thread> waiting;
+  for (int t = 0; t < 3; ++t)
+    waiting.emplace_back([&] {
+      while (!over) {
+        auto brief = Store::open(test.segment(), "brief");
+        Wait wait(std::chrono::milliseconds(5));
+        if (brief) (void)brief->in(AnyOf("(?, \"never\")").wanted(), &wait, [](TupleView) { return true; });
+      }
+    });
+  for (int round = 0; round < 300; ++round) {
+    Store brief = Store::create(test.segment(), "brief", {round % 2 ? 1u << 20 : 0u, false}).value();
+    for (int i = 0; i < 32; ++i) out(brief, Tuple{i, i});
+    EXPECT_EQ(count(brief, "(?, ?)"), 32u);
+    ASSERT_TRUE(store::drop_space(desk(), "brief").has_value());
+  }
+  over = true;
+  for (auto& thread : waiting) thread.join();
+}
+
+TEST_F(StoreTest, AFullSegmentHasRoomForWhoTakes) {
+  TestSegment little(32ull << 20);
+  Store full = Store::create(little.segment(), "full", {}).value();
+  for (size_t size : {1u << 20, 60'000u, 10u})
+    while (put(full, Tuple{"fill", std::string(size, 'x')}).has_value()) {
+    }
+  std::vector<std::thread> takers;
+  for (int i = 0; i < 8; ++i) takers.emplace_back([&] { EXPECT_NE(inp(full, "(\"fill\", ?)"), "absent"); });
+  for (auto& taker : takers) taker.join();
+}
+
 TEST_F(StoreTest, WhoDiesWithATupleInHandGivesItBackToItsPlace) {
   for (int i = 0; i < 3; ++i) out(space, Tuple{"a", i});
   pid_t child = fork();

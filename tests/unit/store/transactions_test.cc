@@ -22,6 +22,26 @@ class TransactionsTest : public ::testing::Test {
     expect_all_memory_back(desk);
   }
 
+  // A process decides to put ten tuples into b, and is killed before it has put one.
+  void die_in_a_commit() {
+    pid_t child = fork();
+    if (child == 0) {
+      store::Desk& own = **store::Desk::of(test.segment());
+      store::Transaction& half = *store::begin_transaction(own);
+      for (int i = 0; i < 10; ++i) (void)b.out_within(half, views_of(Tuple{i, i}));
+      store::Root& root = *store::open_space(own, "b")->root;
+      store::Locked locked(own, root, store::kStripes);
+      std::vector<store::Stripe*> all;
+      for (store::Stripe& stripe : locked.stripes()) all.push_back(&stripe);
+      store::OneMoment moment(own, all);
+      own.set(&half.decided_at, ~uint64_t{0});
+      own.set(&half.progress, store::Progress::kDecided);
+      own.commit();
+      raise(SIGKILL);
+    }
+    waitpid(child, nullptr, 0);
+  }
+
   void put_within(Store& space, const Tuple& tuple) { EXPECT_TRUE(space.out_within(transaction, views_of(tuple)).has_value()); }
   std::string inp_within(Store& space, std::string_view wanted) {
     std::string got = "absent";
@@ -189,24 +209,29 @@ TEST_F(TransactionsTest, EndsWithItsThreadOrProcess) {
 
 // Without a reaper: who comes next finishes it.
 TEST_F(TransactionsTest, OfADeadThreadIsWholeForWhoeverLooks) {
-  pid_t child = fork();
-  if (child == 0) {
-    store::Desk& own = **store::Desk::of(test.segment());
-    store::Transaction& half = *store::begin_transaction(own);
-    for (int i = 0; i < 10; ++i) (void)b.out_within(half, views_of(Tuple{i, i}));
-    store::Root& root = *store::open_space(own, "b")->root;
-    store::Locked locked(own, root, store::kStripes);
-    std::vector<store::Stripe*> all;
-    for (store::Stripe& stripe : locked.stripes()) all.push_back(&stripe);
-    store::OneMoment moment(own, all);
-    own.set(&half.decided_at, ~uint64_t{0});
-    own.set(&half.progress, store::Progress::kDecided);
-    own.commit();
-    raise(SIGKILL);
-  }
-  waitpid(child, nullptr, 0);
+  die_in_a_commit();
   EXPECT_EQ(rdp(b, "(3, ?)"), "(3, 3)");
   EXPECT_EQ(count(b, "(?, ?)"), 10u);
+}
+
+// They have something in hand already when they find that there is something to finish.
+TEST_F(TransactionsTest, OfADeadThreadIsFinishedByWhoeverPuts) {
+  for (uint64_t before : {0u, 11u, 22u, 33u, 44u}) {
+    die_in_a_commit();
+    switch (before) {
+      case 0: out(b, "(\"mine\", 0)"); break;
+      case 11: EXPECT_TRUE(*b.out_if(Store::Condition::kUnless, AnyOf("(\"none\")").wanted(), views_of(Tuple{"mine", 1}))); break;
+      case 22: EXPECT_TRUE(b.out_for(std::chrono::hours(1), views_of(Tuple{"mine", 2})).has_value()); break;
+      case 33: EXPECT_TRUE(b.out_all(std::vector<Tuple>{Tuple{"mine", 3}}).has_value()); break;
+      default: {
+        auto watching = b.watch(AnyOf("(\"mine\", ?)").wanted()).value();
+        out(b, "(\"mine\", 4)");
+        EXPECT_TRUE(*b.next(watching, nullptr, [](TupleView) {}));
+        b.end_watch(watching);
+      }
+    }
+    EXPECT_EQ(count(b, "(?, ?)"), before + 11);
+  }
 }
 
 }  // namespace
