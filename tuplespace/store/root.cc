@@ -73,12 +73,18 @@ Locked::~Locked() {
   for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
 }
 
-void Locked::lock(const Part& part) {
+// Returns whether any stripe is marked.
+bool Locked::lock(const Part& part) {
   volatile uint64_t& bits = desk_.bench->spaces_in_hand[part.root->number / 64];
   bits = bits | uint64_t{1} << part.root->number % 64;
   compiler_barrier();
-  for (Stripe& one : part.stripes) desk_.lock(one.lock);
+  uint32_t marks = 0;
+  for (Stripe& one : part.stripes) {
+    desk_.lock(one.lock);
+    marks |= one.committing;
+  }
   if (part.whole) desk_.lock(part.root->wild_lock);
+  return marks != 0;
 }
 
 // The bit of a root stays until the last of its stripes is unlocked.
@@ -94,8 +100,9 @@ void Locked::unlock(const Part& part) {
 // Finished once: what could not be, for want of memory, is left to the reaper.
 void Locked::lock_all() {
   for (bool finished = desk_.finishing;; finished = true) {
-    for (const Part& part : parts_) lock(part);
-    if (finished || !is_half_done()) [[likely]] return;
+    bool marked = false;
+    for (const Part& part : parts_) marked |= lock(part);
+    if (!marked || finished || !is_half_done()) [[likely]] return;
     for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
     put_aside(desk_);  // the caller's
     (void)reap(desk_);

@@ -56,7 +56,7 @@ class Locked {
     bool whole;
   };
   static Part part_of(const Range& range);
-  void lock(const Part& part);
+  bool lock(const Part& part);
   void unlock(const Part& part);
   void lock_all();
   bool is_half_done() const;
