@@ -143,7 +143,7 @@ struct Root {
   std::atomic<RootState> state;
   uint32_t number;
   std::atomic<uint32_t> generation;  // grows with every drop
-  uint32_t stripe_count;             // 1 for a space with a capacity, which is then exact
+  std::atomic<uint32_t> stripe_count;  // 1 for a space with a capacity, which is then exact
   uint64_t born;                     // tuples older than this belonged to a dropped space
   uint64_t capacity;                 // bytes of memory; 0: as the segment has
   uint32_t blocks_when_full;         // out waits for room instead of failing

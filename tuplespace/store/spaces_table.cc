@@ -173,7 +173,12 @@ Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOption
     return make_error(std::errc::no_space_on_device, "the host has " + std::to_string(kSpaces) + " spaces, the most; drop one");
   if (!root)
     return make_error(std::errc::no_space_on_device, "no memory for another space; take tuples, drop spaces, or make room in /dev/shm");
-  start(*root, name, options);
+  if (root->stripe_count == 0) {
+    start(*root, name, options);
+  } else {
+    Locked locked(desk, *root, kStripes);  // out of the way of those who do not know yet that its last space is no more
+    start(*root, name, options);
+  }
   return Opened{root, root->generation};
 }
 
