@@ -144,8 +144,10 @@ Result<void> Copy::make_timer(const Descriptor& d, bool existing) {
   }
   // Remaining time, whatever the first setting was; an expired one-shot timer stays disarmed.
   itimerspec setting{};
-  // A periodic timer that has expired shows no remaining time until its expirations are read.
-  int64_t first = d.first_ns == 0 && d.value ? d.interval_ns : d.first_ns;
+  // A periodic timer that has expired shows no remaining time until its expirations are read; nor does one that is due, but has
+  // not come to count that yet: it does so at once.
+  int64_t first = d.first_ns;
+  if (first == 0 && d.interval_ns) first = d.value ? d.interval_ns : 1;
   setting.it_value = {first / 1'000'000'000, first % 1'000'000'000};
   setting.it_interval = {d.interval_ns / 1'000'000'000, d.interval_ns % 1'000'000'000};
   const uint64_t space = batch_->free_space();
