@@ -104,6 +104,7 @@ int Desk::join(const Segment& segment) {
   self.segment = segment;
   low_ = uint64_t{segment.header().first_chunk} * (kChunk / kUnit);
   if (int e = claim_slot(self, segment.area_of(0))) return e;
+  owner_ = self.owner();
   Offset run;
   if (int e = allocate(self, sizeof(Bench), RunKind::kBench, 0, &run)) return e;
   Bench* made = segment.at<Bench>(run);

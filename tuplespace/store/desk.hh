@@ -30,7 +30,7 @@ class Desk {
   bool showing = false;   // a tuple, to a function that must not use spaces
   bool finishing = false; // what dead threads left half done
 
-  uint32_t owner() const { return self.owner(); }
+  uint32_t owner() const { return owner_; }
   shared::Header& header() const { return self.segment.header(); }
   shared::Slot& slot() const { return *self.slot; }
 
@@ -69,6 +69,7 @@ class Desk {
   int join(const shared::Segment& segment);
   uint64_t chunks_in_use() const { return __atomic_load_n(&header().next_chunk, __ATOMIC_RELAXED); }
   uint64_t low_ = 0;
+  uint32_t owner_ = 0;  // self.owner(), which stays
 };
 
 /// Along a list that has `most` members by its own account: who takes more steps goes in a circle.

@@ -59,7 +59,12 @@ Locked::Part Locked::part_of(const Range& range) {
   return {range.root, stripes_of(*range.root, range.stripe), range.stripe == kStripes};
 }
 
-Locked::Locked(Desk& desk, Root& root, uint32_t stripe) : desk_(desk), only_(part_of({&root, stripe})), parts_(&only_, 1) { lock_all(); }
+Locked::Locked(Desk& desk, Root& root, uint32_t stripe) : desk_(desk), only_(part_of({&root, stripe})), parts_(&only_, 1) {
+  if (lock(only_)) [[unlikely]] {
+    unlock(only_);
+    lock_all();
+  }
+}
 
 Locked::Locked(Desk& desk, std::vector<Range> ranges) : desk_(desk) {
   for (const Range& range : ranges) several_.push_back(part_of(range));
