@@ -58,7 +58,7 @@ int claim_slot(Thread& self, Area* area) {
   Slot& slot = area->slots[index];
   slot.undo_count = 0;
   slot.intent = 0;
-  slot.bench = 0;
+  __atomic_store_n(&slot.bench, Offset{0}, __ATOMIC_RELAXED);
   slot.owes = 0;
   slot.guest_at = 0;
   self.area = area;

@@ -44,6 +44,7 @@ struct alignas(kPage) Slot {
   pthread_mutex_t alive;
   std::atomic<SlotState> state;
   std::atomic<uint32_t> generation;  // grows with every release and reaping; part of the owner
+  std::atomic<uint32_t> pid;         // of the process, as it sees itself; of who has a bench
   alignas(64) uint32_t undo_count;
   uint32_t unused;
   Offset intent;  // a run that this thread took from the allocator or is giving back, and nobody else has

@@ -113,10 +113,10 @@ int Desk::join(const Segment& segment) {
     return -ENOSPC;
   }
   std::memset(static_cast<void*>(made), 0, sizeof *made);
-  made->pid = static_cast<uint32_t>(getpid());
   made->spin_credit = 4;
   made->owner = made->waiter.owner = self.owner();
   made->waiter.self = ref_of(&made->waiter);
+  slot().pid = static_cast<uint32_t>(getpid());
   set(&slot().bench, run);
   set(&slot().intent, Offset{0});
   commit();

@@ -56,6 +56,8 @@ class Desk {
 
   /// The bench of another thread of this host; null if it has none, or has left.
   Bench* bench_of(uint32_t owner) const;
+  /// Of its process, as that sees itself.
+  uint32_t pid_of(uint32_t owner) const { return slot_of(owner).pid; }
   bool is_dead(uint32_t owner) const;
 
   void lock(Lock& lock);

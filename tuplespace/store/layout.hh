@@ -247,7 +247,6 @@ struct Bench {
   uint32_t leases;              // stripes may have leases of ours
   uint32_t marks;               // stripes may be marked as committing by us
   uint64_t spaces_in_hand[shared::kSpaces / 64];  // a bit each: locks of that root may be ours
-  uint32_t pid;                 // for people
   uint32_t owner;               // whose bench it is
   uint32_t wake_count;
   Offset wakes[kWakes];         // futex words of those that were answered and are to be woken; 0: they are awake

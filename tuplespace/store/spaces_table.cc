@@ -212,7 +212,7 @@ std::set<int> processes(Desk& desk) {
   Area& area = *desk.self.segment.area_of(0);
   for (uint32_t i = 1; i < area.slot_count.load(); ++i) {
     Offset bench = __atomic_load_n(&area.slots[i].bench, __ATOMIC_ACQUIRE);
-    if (bench && !area.slots[i].dead()) all.insert(static_cast<int>(desk.self.segment.at<Bench>(bench)->pid));
+    if (bench && !area.slots[i].dead()) all.insert(static_cast<int>(area.slots[i].pid));
   }
   all.erase(getpid());
   return all;
@@ -231,9 +231,8 @@ std::vector<WaitFacts> list_waits(Desk& desk) {
     while_whole(desk, root, [&] {
       std::vector<WaitFacts> here;
       for_each_wait(desk, root, [&](const Waiter& waiter) {
-        const Bench* bench = desk.bench_of(waiter.owner);
         here.push_back({std::string(name_of(root)), waiter.verb == Verb::kIn, decode_wanted(wanted_at(desk, waiter.wanted)),
-                        bench ? bench->pid : 0});
+                        desk.pid_of(waiter.owner)});
       });
       std::move(here.begin(), here.end(), std::back_inserter(all));
     });

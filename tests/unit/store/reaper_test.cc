@@ -4,6 +4,7 @@
 
 #include "tests/support/space.hh"
 #include "tuplespace/store/root.hh"
+#include "tuplespace/store/spaces_table.hh"
 #include "tuplespace/streams/deaths.hh"
 #include "tuplespace/streams/reaper.hh"
 
@@ -36,6 +37,26 @@ TEST_F(ReaperTest, PutsBackWhatADeadMemberHeld) {
   fork_taker([] { _exit(0); });
   Reaper reaper(test.segment());
   EXPECT_EQ(in(space, "(\"a\")"), "(\"a\")");
+}
+
+TEST_F(ReaperTest, SeesWhoIsThereWhileThreadsComeAndGo) {
+  store::Desk& desk = **store::Desk::of(test.segment());
+  std::atomic<bool> over = false;
+  std::thread comer([&] {
+    for (int i = 0; i < 200; ++i) std::thread([&] { out(space, "(\"a\")"); }).join();
+    over = true;
+  });
+  while (!over) EXPECT_EQ(store::processes(desk), std::set<int>());  // but for ourselves
+  comer.join();
+  pid_t child = fork();
+  if (child == 0) {
+    (void)store::Desk::of(test.segment());
+    for (;;) pause();
+  }
+  while (store::processes(desk) != std::set<int>{child}) std::this_thread::yield();
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(store::processes(desk), std::set<int>());
 }
 
 TEST(Deaths, AreToldOnceOfEachProcess) {
