@@ -22,7 +22,6 @@ class Request {
   /// False: it was served before.
   bool withdraw();
   bool is_open() const;
-  bool is_ready() const { return !is_open(); }
   /// The tuple, or nullopt when the wait is over. Throws the request's failure.
   std::optional<Tuple> get(const Wait& wait);
 

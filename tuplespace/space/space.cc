@@ -12,6 +12,7 @@
 #include "tuplespace/streams/spaces.hh"
 
 namespace godwit {
+
 Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view name) {
   auto host = Host::of(home);
   if (!host) return host.error();
@@ -101,7 +102,7 @@ PendingBase& PendingBase::operator=(PendingBase&& other) noexcept {
 PendingBase::~PendingBase() {
   if (request_) requests_->withdraw(*request_);
 }
-bool PendingBase::ready() const { return request_->is_ready(); }
+bool PendingBase::ready() const { return !request_->is_open(); }
 std::optional<Tuple> PendingBase::get(const Wait& wait) { return request_->get(wait); }
 
 }  // namespace godwit

@@ -64,33 +64,32 @@ class TransactingBackend final : public Backend {
       : undertaking_(std::move(undertaking)), store_(std::move(store)) {}
 
   Result<void> out(TupleView tuple, const Wait&) override {
-    auto record = undertaking_->record();
-    if (!record) return record.error();
-    return store_.out_within(**record, tuple);
+    return within<void>([&](store::Transaction& record) { return store_.out_within(record, tuple); });
   }
   // Others may put one before the commit: so it cannot be promised.
   Result<bool> out_if(bool, AnyOf, TupleView) override { return not_within(); }
   Result<void> out_all(std::span<const Tuple>, const Wait*) override { return not_within(); }
   Result<bool> in(AnyOf any_of, const Wait* wait, const Receive& receive) override {
-    auto record = undertaking_->record();
-    if (!record) return record.error();
-    return store_.in_within(**record, any_of, wait, receive);
+    return within<bool>([&](store::Transaction& record) { return store_.in_within(record, any_of, wait, receive); });
   }
   Result<bool> rd(AnyOf any_of, const Wait* wait, const Receive& receive) override {
-    auto record = undertaking_->record();
-    if (!record) return record.error();
-    return store_.rd_within(**record, any_of, wait, receive);
+    return within<bool>([&](store::Transaction& record) { return store_.rd_within(record, any_of, wait, receive); });
   }
   Result<uint64_t> count(AnyOf any_of) override {
-    auto record = undertaking_->record();
-    if (!record) return record.error();
-    return store_.count_within(**record, any_of);
+    return within<uint64_t>([&](store::Transaction& record) { return store_.count_within(record, any_of); });
   }
   Result<std::vector<Tuple>> all(AnyOf) override { return not_within(); }
   Result<uint64_t> collect(Backend&, AnyOf, bool) override { return not_within(); }
   Result<std::unique_ptr<Watcher>> watch(AnyOf) override { return not_within(); }
 
  private:
+  template <class T, class F>
+  Result<T> within(F f) {
+    auto record = undertaking_->record();
+    if (!record) return record.error();
+    return f(**record);
+  }
+
   std::shared_ptr<Undertaking> undertaking_;
   store::Store store_;
 };

@@ -5,15 +5,14 @@
 
 namespace godwit::store {
 
-inline Error space_full() {
-  return make_error(std::errc::no_space_on_device, "the space is full; take tuples from it, or create it with more capacity");
-}
 inline Error segment_full() {
   return make_error(std::errc::no_space_on_device,
                     "the host's segment, or /dev/shm, is full; take tuples, drop spaces, or make room in /dev/shm");
 }
-inline Error larger_than_the_space() {
-  return make_error(std::errc::message_size, "that is more than the space's capacity; create it with more");
+/// Of so many bytes that go into it.
+inline Error no_room(const Root& root, uint64_t bytes) {
+  if (bytes > root.capacity) return make_error(std::errc::message_size, "that is more than the space's capacity; create it with more");
+  return make_error(std::errc::no_space_on_device, "the space is full; take tuples from it, or create it with more capacity");
 }
 inline Error damaged(const Root& root) {
   return Error{std::error_code(EUCLEAN, std::generic_category()),

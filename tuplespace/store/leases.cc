@@ -65,6 +65,13 @@ void unlink_record(Desk& desk, Stripe& stripe, Ref ref) {
   desk.set(&behind, lease.sooner);
 }
 
+// In the caller's transaction.
+void reschedule(Desk& desk, Stripe& stripe, Ref ref, uint64_t due) {
+  unlink_record(desk, stripe, ref);
+  desk.set(&desk.at<Lease>(ref).due, due);
+  link_record(desk, stripe, ref);
+}
+
 void fill(Lease& lease, Place place, Ref tuple, uint64_t due) {
   lease = Lease{};
   lease.place = place;
@@ -95,9 +102,7 @@ bool bring_back(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
 
 // A delivery that cannot come back now, for want of memory, comes later.
 void put_off(Desk& desk, Stripe& stripe, Ref ref) {
-  unlink_record(desk, stripe, ref);
-  desk.set(&lease_in(desk, stripe, ref).due, due_after(kPutOff));
-  link_record(desk, stripe, ref);
+  reschedule(desk, stripe, ref, due_after(kPutOff));
   desk.commit();
 }
 
@@ -121,11 +126,10 @@ Lease* find_delivery(Desk& desk, const Stripe& stripe, const Delivery& delivery)
   return is && lease.due > shared::monotonic_ns() ? &lease : nullptr;
 }
 
-// Calls f(root, stripe, first lease) for the stripes that have any, each locked, until it returns false.
+// f(root, stripe) for the stripes that have leases, each locked.
 template <class F>
 void for_each_leasing(Desk& desk, F f) {
-  for (uint32_t number = 0; number < shared::kSpaces && desk.header().spaces[number]; ++number) {
-    Root& root = root_of(desk, number);
+  for_each_root(desk, [&](Root& root) {
     for (uint32_t i = 0; i < kStripes; ++i) {
       if (!__atomic_load_n(&root.stripes[i].first_lease, __ATOMIC_RELAXED)) continue;
       try {
@@ -136,7 +140,16 @@ void for_each_leasing(Desk& desk, F f) {
         close_damaged(root);
       }
     }
-  }
+  });
+}
+
+// Its space was dropped meanwhile: the delivery is over before it begins.
+Delivery drop_at_once(Desk& desk, Waiter& waiter) {
+  Ref tuple = waiter.held;
+  desk.set(&waiter.held, Ref{0});
+  discard(desk, tuple);
+  give(desk, kSecondHand);
+  return {};
 }
 
 }  // namespace
@@ -178,28 +191,15 @@ void pick_up_lease(Desk& desk, const Stored& stored) {
   if (stored.pins & kMortal) pick_up(desk, kThirdHand, tail_of(desk, stored).lease);
 }
 
-namespace {
-
-// Its space was dropped meanwhile: the delivery is over before it begins.
-Delivery drop_at_once(Desk& desk, Waiter& waiter) {
-  Ref tuple = waiter.held;
-  desk.set(&waiter.held, Ref{0});
-  discard(desk, tuple);
-  give(desk, kSecondHand);
-  return {};
-}
-
-}  // namespace
-
 std::optional<Delivery> deliver_for(Desk& desk, Waiter& waiter, Time time) {
   Ref ref = take(desk, kSecondHand, sizeof(Lease));
   if (!ref) return std::nullopt;
   Stored& stored = stored_at(desk, waiter.held);
   desk.bench->leases = 1;
-  Root& locked_root = root_of(desk, stored.place.space);
-  Locked locked(desk, locked_root, stored.place.stripe);
+  Root& root = root_of(desk, stored.place.space);
+  Locked locked(desk, root, stored.place.stripe);
   Stripe& stripe = locked.stripe();
-  if (stored.age < locked_root.born) return drop_at_once(desk, waiter);
+  if (stored.age < root.born) return drop_at_once(desk, waiter);
   Lease& lease = desk.at<Lease>(ref);
   fill(lease, stripe.place, waiter.held, due_after(time));
   lease.delivers = 1;
@@ -231,21 +231,16 @@ bool release(Desk& desk, Root& root, const Delivery& delivery, Time delay) {
   Lease* lease = find_delivery(desk, locked.stripe(), delivery);
   if (!lease) return false;
   if (delay.count() <= 0 && bring_back(desk, root, locked.stripe(), delivery.lease)) return true;
-  unlink_record(desk, locked.stripe(), delivery.lease);
   desk.set(&lease->owner, 0u);
-  desk.set(&lease->due, due_after(delay));
-  link_record(desk, locked.stripe(), delivery.lease);
+  reschedule(desk, locked.stripe(), delivery.lease, due_after(delay));
   desk.commit();
   return true;
 }
 
 bool extend(Desk& desk, Root& root, const Delivery& delivery, Time time) {
   Locked locked(desk, root, delivery.stripe);
-  Lease* lease = find_delivery(desk, locked.stripe(), delivery);
-  if (!lease) return false;
-  unlink_record(desk, locked.stripe(), delivery.lease);
-  desk.set(&lease->due, due_after(time));
-  link_record(desk, locked.stripe(), delivery.lease);
+  if (!find_delivery(desk, locked.stripe(), delivery)) return false;
+  reschedule(desk, locked.stripe(), delivery.lease, due_after(time));
   desk.commit();
   return true;
 }
@@ -306,8 +301,7 @@ void await_due(const shared::Segment& segment, uint32_t mark, uint64_t due, Time
 
 void wake_timer(const shared::Segment& segment) {
   shared::Header& header = segment.header();
-  header.timer_bell.fetch_add(1);
-  if (header.timer_sleeps.exchange(0)) shared::wake_one(header.timer_bell);
+  if (ring(header.timer_bell, header.timer_sleeps)) shared::wake_one(header.timer_bell);
 }
 
 }  // namespace godwit::store

@@ -38,15 +38,14 @@ void OneMoment::mark(uint32_t owner) {
 
 void clear_marks(Desk& desk, Bench& dead) {
   if (!dead.marks) return;
-  for (uint32_t number = 0; number < shared::kSpaces && desk.header().spaces[number]; ++number) {
-    Root& root = root_of(desk, number);
+  for_each_root(desk, [&](Root& root) {
     for (uint32_t i = 0; i < kStripes; ++i) {
       if (root.stripes[i].committing != dead.owner) continue;
       Locked locked(desk, root, i);
       desk.set(&locked.stripe().committing, 0u);
       desk.commit();
     }
-  }
+  });
   dead.marks = 0;
 }
 

@@ -92,8 +92,7 @@ bool note_answered(Desk& desk, const Waiter& request) {
   Requests& table = table_of(desk, *bench);
   uint32_t place = request.number - 1;
   table.answered[place / 64].fetch_or(uint64_t{1} << place % 64);
-  table.bell.fetch_add(1);
-  return table.sleeps.exchange(0);
+  return ring(table.bell, table.sleeps);
 }
 
 bool end_requests(Desk& desk, Bench& bench) {
@@ -109,8 +108,7 @@ bool end_requests(Desk& desk, Bench& bench) {
 }
 
 void ring(Requests& requests) {
-  requests.bell.fetch_add(1);
-  if (requests.sleeps.exchange(0)) shared::wake_one(requests.bell);
+  if (ring(requests.bell, requests.sleeps)) shared::wake_one(requests.bell);
 }
 
 bool await_ring(Requests& requests, uint32_t seen, Deadline deadline) {

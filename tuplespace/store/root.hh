@@ -10,6 +10,12 @@
 namespace godwit::store {
 
 Root& root_of(Desk& desk, uint32_t number);
+/// f(root) for all that there are, in use or not.
+template <class F>
+void for_each_root(Desk& desk, F f) {
+  for (shared::Offset offset : desk.header().spaces)
+    if (offset) f(*desk.self.segment.at<Root>(offset));
+}
 
 inline std::string_view name_of(const Root& root) { return {root.name, strnlen(root.name, sizeof root.name)}; }
 /// Calls f, in which damage is that of this space, unless f knows better.

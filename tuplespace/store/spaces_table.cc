@@ -31,12 +31,6 @@ bool is_there(const Root& root) {
   return state == RootState::kLive || state == RootState::kDamaged;
 }
 
-template <class F>
-void for_each_root(Desk& desk, F f) {
-  for (Offset offset : desk.header().spaces)
-    if (offset) f(*desk.self.segment.at<Root>(offset));
-}
-
 struct DirectoryLock {
   Desk& desk;
   explicit DirectoryLock(Desk& d) : desk(d) { lock(desk.self, desk.header().locks[kDirectory], store::release_dead); }

@@ -120,7 +120,7 @@ std::optional<Error> Store::lacks_room_for(Desk& desk, const std::vector<Ref>& t
     if (!blaming(*root_, [&] { return shape_for(desk, stripe, fields.view()); })) return segment_full();
   }
   if (!root_->capacity || root_->stripes[0].bytes + bytes <= root_->capacity) return std::nullopt;
-  return bytes > root_->capacity ? larger_than_the_space() : space_full();
+  return no_room(*root_, bytes);
 }
 
 // Tuples that are chained from now on come here.

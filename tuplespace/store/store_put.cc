@@ -65,7 +65,7 @@ Result<bool> Store::put_if(Desk& desk, Condition condition, std::span<const Temp
   Found found = find(desk, locked.stripes(), any_of);
   if ((condition == Condition::kInstead) != (found.tuple != 0)) return false;
   uint64_t memory = memory_of(desk, desk.bench->in_hand[kFirstHand]), freed = found.tuple ? memory_of(desk, found.tuple) : 0;
-  if (root_->capacity && stripe.bytes + memory - freed > root_->capacity) return memory > root_->capacity ? larger_than_the_space() : space_full();
+  if (root_->capacity && stripe.bytes + memory - freed > root_->capacity) return no_room(*root_, memory);
   Ref shape = shape_for(desk, stripe, tuple);
   if (!shape) return segment_full();
   stored.age = next_age(stripe);
@@ -97,7 +97,7 @@ std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tupl
       });
       balance(desk, stripe);
     } else if (!no) {
-      no = fits ? segment_full() : memory > root_->capacity ? larger_than_the_space() : space_full();
+      no = fits ? segment_full() : no_room(*root_, memory);
     }
   }
   give(desk, kFirstHand);

@@ -67,8 +67,7 @@ std::optional<Error> prepare(Desk& desk, const Transaction& transaction) {
     if (!shape) no = segment_full();
   });
   for (const auto& [root, more] : bytes)
-    if (!no && root->stripes[0].bytes + more > root->capacity)
-      no = more > root->capacity ? larger_than_the_space() : space_full();
+    if (!no && root->stripes[0].bytes + more > root->capacity) no = no_room(*root, more);
   return no;
 }
 

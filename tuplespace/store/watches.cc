@@ -7,6 +7,7 @@
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/sleep.hh"
 #include "tuplespace/store/waiters.hh"
 
 namespace godwit::store {
@@ -99,8 +100,7 @@ void note_arrival(Desk& desk, Root& root, Ref tuple, TupleView fields) {
 }
 
 void ring(Watch& watch) {
-  watch.bell.fetch_add(1);
-  if (watch.sleeps.exchange(0)) shared::wake_all(watch.bell);
+  if (ring(watch.bell, watch.sleeps)) shared::wake_all(watch.bell);
 }
 
 void ring_watches(Desk& desk, Root& root, Ref tuple) {
@@ -155,8 +155,7 @@ void end_watch(Desk& desk, Root& root, WatchRef watch) {
 }
 
 void end_watches_of(Desk& desk, uint32_t owner) {
-  for (uint32_t number = 0; number < shared::kSpaces && desk.header().spaces[number]; ++number) {
-    Root& root = root_of(desk, number);
+  for_each_root(desk, [&](Root& root) {
     try {
       while (root.watches) {
         auto watch = any_watch_of(desk, root, owner);
@@ -167,7 +166,7 @@ void end_watches_of(Desk& desk, uint32_t owner) {
       empty_hands(desk);
       close_damaged(root);
     }
-  }
+  });
 }
 
 }  // namespace godwit::store
