@@ -71,7 +71,7 @@ bool put_chained(Desk& desk, Bench& bench) {
   Root &from = root_of(desk, stored.place.space), &to = bench.chain_decided ? root_of(desk, bench.chain_space) : from;
   expect(stored.shape == 0);
   Fields fields = fields_of(desk, stored);
-  std::optional<Locked> locked;  // unless the caller has locked the spaces
+  std::optional<LockedRanges> locked;  // unless the caller has locked the spaces
   if (!desk.holds(to.wild_lock)) locked.emplace(desk, ranges_of(from, to));
   bool dropped = bench.chain_decided ? to.generation.load() != bench.chain_generation : stored.age < to.born;
   bool done = blaming(to, [&] {

@@ -49,22 +49,26 @@ char* put_value(char* p, const FieldView& field) {
   return p;
 }
 
-struct Reader {
-  std::string_view rest;
+class Reader {
+ public:
+  explicit Reader(std::string_view bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
 
   template <class T>
   bool get(T* value) {
-    if (rest.size() < sizeof *value) return false;
-    std::memcpy(value, rest.data(), sizeof *value);
-    rest.remove_prefix(sizeof *value);
+    if (left() < sizeof *value) return false;
+    std::memcpy(value, at_, sizeof *value);
+    at_ += sizeof *value;
+    return true;
+  }
+  bool bytes(size_t length, std::string_view* value) {
+    if (left() < length) return false;
+    *value = {at_, length};
+    at_ += length;
     return true;
   }
   bool text(std::string_view* value) {
     uint32_t length;
-    if (!get(&length) || rest.size() < length) return false;
-    *value = rest.substr(0, length);
-    rest.remove_prefix(length);
-    return true;
+    return get(&length) && bytes(length, value);
   }
   bool truth(bool* value) {
     uint8_t byte;
@@ -85,6 +89,12 @@ struct Reader {
     }
     return false;
   }
+
+ private:
+  size_t left() const { return static_cast<size_t>(end_ - at_); }
+
+  const char* at_;
+  const char* end_;
 };
 
 uint64_t mix(uint64_t a, uint64_t b) {
@@ -132,17 +142,16 @@ char* encode_to(char* p, TupleView fields) {
 bool Fields::read(std::string_view encoded, size_t limit) {
   Reader reader{encoded};
   uint16_t arity;
-  if (!reader.get(&arity) || reader.rest.size() < arity) return false;
-  const char* types = reader.rest.data();
-  reader.rest.remove_prefix(arity);
+  std::string_view types;
+  if (!reader.get(&arity) || !reader.bytes(arity, &types)) return false;
   count_ = std::min<size_t>(arity, limit);
-  FieldView* fields = few_.data();
+  FieldView* fields = few_;
   if (count_ > kFew) {
     many_.resize(count_);
     fields = many_.data();
   }
   for (uint32_t i = 0; i < count_; ++i)
-    if (!reader.value(static_cast<uint8_t>(types[i]), &fields[i])) return false;
+    if (!reader.value(static_cast<uint8_t>(types[i]), new (&fields[i]) FieldView)) return false;
   return true;
 }
 
@@ -207,9 +216,8 @@ class Writer {
 template <class F>
 std::optional<uint16_t> read_template(Reader& reader, F f) {
   uint16_t arity;
-  if (!reader.get(&arity) || reader.rest.size() < 2u * arity) return std::nullopt;
-  const char* kinds = reader.rest.data();
-  reader.rest.remove_prefix(2u * arity);
+  std::string_view kinds;
+  if (!reader.get(&arity) || !reader.bytes(2u * arity, &kinds)) return std::nullopt;
   for (uint32_t i = 0; i < arity; ++i) {
     PatternView want;
     want.kind = static_cast<PatternView::Kind>(kinds[2 * i]);

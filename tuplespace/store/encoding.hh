@@ -10,7 +10,6 @@
 // In the machine's order of bytes: it never leaves the host. Field by field, and with no room in between, so that it is
 // written and read where it lies.
 #pragma once
-#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,14 +28,17 @@ char* encode_to(char* p, TupleView fields);
 /// The fields of an encoded tuple, borrowed from it.
 class Fields {
  public:
+  Fields() {}
   /// Reads the first `limit` of them. False if the bytes are no tuple: then they are damaged.
   [[nodiscard]] bool read(std::string_view encoded, size_t limit = ~size_t{0});
-  TupleView view() const { return {count_ > kFew ? many_.data() : few_.data(), count_}; }
+  TupleView view() const { return {count_ > kFew ? many_.data() : few_, count_}; }
 
  private:
   static constexpr size_t kFew = 8;
   size_t count_ = 0;
-  std::array<FieldView, kFew> few_;
+  union {
+    FieldView few_[kFew];  // of which those up to count_ are there
+  };
   std::vector<FieldView> many_;
 };
 

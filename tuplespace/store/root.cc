@@ -30,6 +30,71 @@ std::span<Stripe> stripes_of(Root& root, uint32_t stripe) {
   return all ? std::span(root.stripes, count) : std::span(root.stripes + stripe, 1);
 }
 
+LockedPart part_of(const Range& range) { return {range.root, stripes_of(*range.root, range.stripe), range.stripe == kStripes}; }
+
+volatile uint64_t& in_hand(Desk& desk, const Root& root) { return desk.bench->spaces_in_hand[root.number / 64]; }
+uint64_t bit_of(const Root& root) { return uint64_t{1} << root.number % 64; }
+
+// Before the first of its locks, and after the last.
+void note_root(Desk& desk, const Root& root) {
+  in_hand(desk, root) = in_hand(desk, root) | bit_of(root);
+  compiler_barrier();
+}
+void forget_root(Desk& desk, const Root& root) {
+  compiler_barrier();
+  in_hand(desk, root) = in_hand(desk, root) & ~bit_of(root);
+}
+
+// Returns whether any stripe is marked.
+inline bool lock(Desk& desk, const LockedPart& part) {
+  note_root(desk, *part.root);
+  uint32_t marks = 0;
+  for (Stripe& one : part.stripes) {
+    desk.lock(one.lock);
+    marks |= one.committing;
+  }
+  if (part.whole) desk.lock(part.root->wild_lock);
+  return marks != 0;
+}
+inline void unlock_stripes(Desk& desk, const LockedPart& part) {
+  if (desk.holds(part.root->wild_lock)) desk.unlock(part.root->wild_lock);
+  for (size_t i = part.stripes.size(); i-- > 0;) desk.unlock(part.stripes[i].lock);
+}
+
+bool lock_all(Desk& desk, std::span<const LockedPart> parts) {
+  bool marked = false;
+  for (const LockedPart& part : parts) marked |= lock(desk, part);
+  return marked;
+}
+void unlock_all(Desk& desk, std::span<const LockedPart> parts) {
+  for (size_t i = parts.size(); i-- > 0;) {
+    unlock_stripes(desk, parts[i]);
+    if (i == 0 || parts[i - 1].root != parts[i].root) forget_root(desk, *parts[i].root);
+  }
+}
+
+// Not by ourselves, who are at it.
+bool is_half_done(const Desk& desk, std::span<const LockedPart> parts) {
+  for (const LockedPart& part : parts)
+    for (const Stripe& stripe : part.stripes)
+      if (stripe.committing && stripe.committing != desk.owner()) return true;
+  return false;
+}
+
+// With the parts locked, as they are in the end. Once: what cannot be finished, for want of memory, is left to the reaper.
+[[gnu::noinline]] void finish_what_is_marked(Desk& desk, std::span<const LockedPart> parts) {
+  if (desk.finishing || !is_half_done(desk, parts)) return;
+  unlock_all(desk, parts);
+  put_aside(desk);  // the caller's
+  (void)reap(desk);
+  take_up(desk);
+  lock_all(desk, parts);
+}
+
+inline void undo(Desk& desk) {
+  if (desk.slot().undo_count) [[unlikely]] shared::roll_back(desk.self.segment, desk.slot());
+}
+
 }  // namespace
 
 Root& root_of(Desk& desk, uint32_t number) {
@@ -55,71 +120,25 @@ uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
   return only;
 }
 
-Locked::Part Locked::part_of(const Range& range) {
-  return {range.root, stripes_of(*range.root, range.stripe), range.stripe == kStripes};
-}
-
-Locked::Locked(Desk& desk, Root& root, uint32_t stripe) : desk_(desk), only_(part_of({&root, stripe})), parts_(&only_, 1) {
-  if (lock(only_)) [[unlikely]] {
-    unlock(only_);
-    lock_all();
-  }
-}
-
-Locked::Locked(Desk& desk, std::vector<Range> ranges) : desk_(desk) {
-  for (const Range& range : ranges) several_.push_back(part_of(range));
-  std::sort(several_.begin(), several_.end(), [](const Part& a, const Part& b) { return a.stripes.data() < b.stripes.data(); });
-  parts_ = several_;
-  lock_all();
+Locked::Locked(Desk& desk, Root& root, uint32_t stripe) : desk_(desk), part_(part_of({&root, stripe})) {
+  if (lock(desk, part_)) [[unlikely]] finish_what_is_marked(desk, {&part_, 1});
 }
 
 Locked::~Locked() {
-  if (desk_.slot().undo_count) [[unlikely]] shared::roll_back(desk_.self.segment, desk_.slot());
-  for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
+  undo(desk_);
+  unlock_stripes(desk_, part_);
+  forget_root(desk_, *part_.root);
 }
 
-// Returns whether any stripe is marked.
-bool Locked::lock(const Part& part) {
-  volatile uint64_t& bits = desk_.bench->spaces_in_hand[part.root->number / 64];
-  bits = bits | uint64_t{1} << part.root->number % 64;
-  compiler_barrier();
-  uint32_t marks = 0;
-  for (Stripe& one : part.stripes) {
-    desk_.lock(one.lock);
-    marks |= one.committing;
-  }
-  if (part.whole) desk_.lock(part.root->wild_lock);
-  return marks != 0;
+LockedRanges::LockedRanges(Desk& desk, std::span<const Range> ranges) : desk_(desk) {
+  for (const Range& range : ranges) parts_.push_back(part_of(range));
+  std::sort(parts_.begin(), parts_.end(), [](const LockedPart& a, const LockedPart& b) { return a.stripes.data() < b.stripes.data(); });
+  if (lock_all(desk, parts_)) [[unlikely]] finish_what_is_marked(desk, parts_);
 }
 
-// The bit of a root stays until the last of its stripes is unlocked.
-void Locked::unlock(const Part& part) {
-  if (desk_.holds(part.root->wild_lock)) desk_.unlock(part.root->wild_lock);
-  for (size_t i = part.stripes.size(); i-- > 0;) desk_.unlock(part.stripes[i].lock);
-  compiler_barrier();
-  if (&part != parts_.data() && (&part)[-1].root == part.root) return;
-  volatile uint64_t& bits = desk_.bench->spaces_in_hand[part.root->number / 64];
-  bits = bits & ~(uint64_t{1} << part.root->number % 64);
-}
-
-// Finished once: what could not be, for want of memory, is left to the reaper.
-void Locked::lock_all() {
-  for (bool finished = desk_.finishing;; finished = true) {
-    bool marked = false;
-    for (const Part& part : parts_) marked |= lock(part);
-    if (!marked || finished || !is_half_done()) [[likely]] return;
-    for (size_t i = parts_.size(); i-- > 0;) unlock(parts_[i]);
-    put_aside(desk_);  // the caller's
-    (void)reap(desk_);
-    take_up(desk_);
-  }
-}
-
-bool Locked::is_half_done() const {
-  for (const Part& part : parts_)
-    for (const Stripe& stripe : part.stripes)
-      if (stripe.committing && stripe.committing != desk_.owner()) [[unlikely]] return true;
-  return false;
+LockedRanges::~LockedRanges() {
+  undo(desk_);
+  unlock_all(desk_, parts_);
 }
 
 uint64_t next_age(Stripe& stripe) { return stripe.last_age = std::max<uint64_t>(__rdtsc(), stripe.last_age + 1); }

@@ -42,35 +42,38 @@ struct Range {
   uint32_t stripe;
 };
 
-/// Locks stripes while it lives, in the order in which they lie in the segment. Whatever the thread has not committed in
-/// the end is undone. What somebody was about to change at one moment when he died, is finished first.
+/// What a range is made of.
+struct LockedPart {
+  Root* root;
+  std::span<Stripe> stripes;
+  bool whole;
+};
+
+/// Locks a stripe or all of a root while it lives. Whatever the thread has not committed in the end is undone. What somebody
+/// was about to change at one moment when he died, is finished first.
 class Locked {
  public:
   Locked(Desk& desk, Root& root, uint32_t stripe);
-  /// One stripe or all of each root; each but once.
-  Locked(Desk& desk, std::vector<Range> ranges);
   ~Locked();
   Locked(const Locked&) = delete;
-  /// Of the only range.
-  std::span<Stripe> stripes() const { return only_.stripes; }
-  Stripe& stripe() const { return only_.stripes[0]; }
+  std::span<Stripe> stripes() const { return part_.stripes; }
+  Stripe& stripe() const { return part_.stripes[0]; }
 
  private:
-  struct Part {
-    Root* root;
-    std::span<Stripe> stripes;
-    bool whole;
-  };
-  static Part part_of(const Range& range);
-  bool lock(const Part& part);
-  void unlock(const Part& part);
-  void lock_all();
-  bool is_half_done() const;
-
   Desk& desk_;
-  Part only_{};
-  std::vector<Part> several_;
-  std::span<const Part> parts_;
+  LockedPart part_;
+};
+
+/// The same with a stripe or all of each of several roots, each but once, in the order in which they lie in the segment.
+class LockedRanges {
+ public:
+  LockedRanges(Desk& desk, std::span<const Range> ranges);
+  ~LockedRanges();
+  LockedRanges(const LockedRanges&) = delete;
+
+ private:
+  Desk& desk_;
+  std::vector<LockedPart> parts_;
 };
 
 /// Two spaces, each wholly, or one if they are the same.

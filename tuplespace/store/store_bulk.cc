@@ -93,7 +93,7 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
     if (!is_settled(desk)) return segment_full();
     std::vector<Ref> all;
     {
-      Locked locked(desk, ranges_of(*root_, *to.root_));
+      LockedRanges locked(desk, ranges_of(*root_, *to.root_));
       if (auto no = closed()) return *no;
       if (auto no = to.closed()) return *no;
       all = matches_of(desk, stripes_of(*root_), any_of);

@@ -211,7 +211,7 @@ void remove_put(Desk& desk, Transaction& transaction, Ref put) {
 std::optional<Error> commit(Desk& desk, Transaction& transaction) {
   if (transaction.puts) {
     Places places = places_of(desk, transaction.puts);
-    Locked locked(desk, places.ranges);
+    LockedRanges locked(desk, places.ranges);
     if (auto no = prepare(desk, transaction)) return no;
     OneMoment moment(desk, places.stripes);
     decide(desk, transaction);
@@ -229,7 +229,7 @@ bool roll_back(Desk& desk, Transaction& transaction) {
   discard_puts(desk, transaction);
   if (transaction.taken) {
     Places places = places_of(desk, transaction.taken);
-    Locked locked(desk, places.ranges);
+    LockedRanges locked(desk, places.ranges);
     OneMoment moment(desk, places.stripes);
     if (!put_back_taken(desk, transaction)) return false;
   }
@@ -256,7 +256,7 @@ bool as_far_as_whole(Desk& desk, Transaction& transaction, F f) {
 void publish_what_is_left(Desk& desk, Transaction& transaction) {
   if (!transaction.puts) return;
   Places places = places_of(desk, transaction.puts);
-  Locked locked(desk, places.ranges);
+  LockedRanges locked(desk, places.ranges);
   publish_puts(desk, transaction);
 }
 

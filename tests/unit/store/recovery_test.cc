@@ -72,7 +72,7 @@ TEST_F(RecoveryTest, WhoEndsADeadCollectorsChainLocksBothSpaces) {
   out(space, "(\"a\", 1)");
   store::Root &from_root = root("default"), &to_root = root("to");
   end(fork_stopped([&](store::Desk& desk) {
-    store::Locked locked(desk, store::ranges_of(from_root, to_root));
+    store::LockedRanges locked(desk, store::ranges_of(from_root, to_root));
     auto found = store::find(desk, stripes_of(from_root), AnyOf("(?, ?)").wanted());
     store::unlink(desk, *found.stripe, found.tuple);
     store::Stored& stored = store::stored_at(desk, found.tuple);
