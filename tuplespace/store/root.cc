@@ -110,14 +110,12 @@ void close_damaged(Root& root) {
 uint32_t stripe_of(const Root& root, TupleView fields) { return fields.empty() ? 0 : stripe_of_first(root, fields[0]); }
 
 uint32_t stripe_of(const Root& root, std::span<const TemplateView> any_of) {
-  uint32_t only = kStripes;
-  for (TemplateView wanted : any_of) {
-    if (!wanted.empty() && wanted[0].kind != PatternView::kActual) return kStripes;
-    if (wanted.size() != any_of[0].size() && (wanted.empty() || any_of[0].empty())) return kStripes;
-    if (!wanted.empty() && !equal(wanted[0].actual, any_of[0][0].actual)) return kStripes;
-    only = wanted.empty() ? 0 : stripe_of_first(root, wanted[0].actual);
-  }
-  return only;
+  auto no_actual = [](TemplateView wanted) { return !wanted.empty() && wanted[0].kind != PatternView::kActual; };
+  if (any_of.empty() || no_actual(any_of[0])) return kStripes;
+  TemplateView one = any_of[0];
+  for (TemplateView other : any_of.subspan(1))
+    if (no_actual(other) || other.empty() != one.empty() || (!one.empty() && !equal(other[0].actual, one[0].actual))) return kStripes;
+  return one.empty() ? 0 : stripe_of_first(root, one[0].actual);
 }
 
 Locked::Locked(Desk& desk, Root& root, uint32_t stripe) : desk_(desk), part_(part_of({&root, stripe})) {
