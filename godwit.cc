@@ -4,6 +4,8 @@
 #include "bridge/service.hh"
 #include "migrate/commands.hh"
 #include "tuplespace/command/command.hh"
+#include "tuplespace/monitor/metrics.hh"
+#include "tuplespace/monitor/top.hh"
 #include "tuplespace/node/commands.hh"
 #include "tuplespace/node/node.hh"
 #include "tuplespace/node/spawn.hh"
@@ -15,10 +17,10 @@
 int main(int argc, char** argv) {
   using namespace godwit;
   this_is_godwit();
-  static constexpr std::array<RegisterRoom, 5> kServices = {register_streams, register_spaces, register_wrapper,
-                                                            register_bridge, register_migrate};
+  static constexpr std::array<RegisterRoom, 6> kServices = {register_streams, register_spaces, register_wrapper,
+                                                            register_bridge, register_migrate, register_metrics};
   const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), migrate_commands(),
-                                            node_commands()};
+                                            monitor_commands(), node_commands()};
   set_node_rooms(kServices);
   return command_main(argc, argv, rooms);
 }

@@ -30,4 +30,5 @@ gtest_discover_tests(store_fault_test TEST_PREFIX store. PROPERTIES LABELS fault
 
 find_program(GODWIT_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 add_test(NAME spaces.shell COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/spaces_test.py ${CMAKE_SOURCE_DIR})
-set_tests_properties(spaces.shell PROPERTIES LABELS e2e TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
+add_test(NAME monitor COMMAND ${GODWIT_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/monitor_test.py ${CMAKE_SOURCE_DIR})
+set_tests_properties(spaces.shell monitor PROPERTIES LABELS e2e TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")

@@ -9,34 +9,13 @@ import pty
 import signal
 import subprocess
 import sys
-import tempfile
 import unittest
 
-sys.path.insert(0, os.path.join(sys.argv[1], "demos", "support"))
-import hosts as hosts_module  # noqa: E402
-
-GODWIT = os.path.join(hosts_module.build_directory(), "godwit")
-DONE, ABSENT, USAGE, REFUSED, TIMED_OUT = 0, 1, 2, 4, 124
+sys.path[1:1] = [os.path.join(sys.argv[1], "demos", "support"), os.path.join(sys.argv[1], "tests", "support")]
+from one_host import ABSENT, DONE, GODWIT, REFUSED, TIMED_OUT, USAGE, OneHost  # noqa: E402
 
 
-class Spaces(unittest.TestCase):
-    def setUp(self):
-        self.home = tempfile.TemporaryDirectory(prefix="godwit-spaces-")
-        self.environment = {**os.environ, "GODWIT_HOME": self.home.name}
-        self.addCleanup(self.home.cleanup)
-        self.addCleanup(lambda: self.godwit("node", "--stop", "--discard"))
-
-    def popen(self, *words):
-        return subprocess.Popen([GODWIT, *words], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def godwit(self, *words):
-        process = self.popen(*words)
-        out, error = process.communicate(timeout=60)
-        return process.returncode, out, error
-
-    def gives(self, *words, status=DONE, out=""):
-        self.assertEqual(self.godwit(*words)[:2], (status, out))
-
+class Spaces(OneHost):
     def waits(self):
         return [json.loads(line) for line in self.godwit("spaces", "--waiting", "--json")[1].splitlines()]
 

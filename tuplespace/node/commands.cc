@@ -30,7 +30,8 @@ namespace {
 // ---- godwit node
 
 constexpr std::string_view kNodeUsage =
-    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--segment-size SIZE] [--foreground]
+    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--segment-size SIZE]
+                   [--metrics A:P] [--foreground]
        godwit node --stop [--discard]
 
 Runs the daemon of this host, in the background unless --foreground. Prints "ready H A:P" once it
@@ -44,12 +45,14 @@ serves. Other commands start it by themselves on a single host; start it by hand
                    of the shared memory of this host's pods: bytes, or as in 512M, 4G; from 16M to 64G
                    (default 16G). It is an upper bound: pages of /dev/shm are taken when they are used.
                    One that pods use keeps the size that it was made with
+   --metrics A:P   answers Prometheus at http://A:P/metrics, and anybody else who can reach that; off
+                   ends it (default: nowhere)
    --foreground    stay in the foreground; SIGTERM leaves
    --stop          the node leaves; programs that run in pods go on, and a node started later takes
                    them up again. Tuples stay in the host's memory until it restarts
    --discard       of --stop: all spaces are dropped
 
-The four settings are remembered: a node started without them, also by another command, comes back as
+The settings are remembered: a node started without them, also by another command, comes back as
 it was.
 )";
 
@@ -207,9 +210,10 @@ std::optional<uint64_t> parse_segment_size(std::string_view text) {
 }
 
 int run_node(const Args& args) {
-  static constexpr std::array<OptionSpec, 7> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
+  static constexpr std::array<OptionSpec, 8> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
                                                         {"--join", Takes::kValue}, {"--segment-size", Takes::kValue},
-                                                        {"--foreground"}, {"--stop"}, {"--discard"}}};
+                                                        {"--metrics", Takes::kValue}, {"--foreground"}, {"--stop"},
+                                                        {"--discard"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("node", options.error().what);
   if (!options->words().empty()) return usage_error("node", "unexpected word '" + options->words()[0] + "'");
@@ -217,6 +221,8 @@ int run_node(const Args& args) {
     return usage_error("node", "--host-name takes letters, digits, '.', '_' and '-', not '" + *name + "'");
   if (auto listen = options->value("--listen"); listen && !is_listenable(*listen))
     return usage_error("node", "--listen takes ADDRESS:PORT with an address of this host, not '" + *listen + "'");
+  if (auto metrics = options->value("--metrics"); metrics && *metrics != "off" && !is_listenable(*metrics))
+    return usage_error("node", "--metrics takes ADDRESS:PORT with an address of this host, or off, not '" + *metrics + "'");
   if (auto join = options->value("--join"); join && !is_joinable(*join))
     return usage_error("node", "--join takes the ADDRESS:PORT that another host's node has printed, not '" + *join + "'");
   auto size = options->value("--segment-size");
@@ -228,7 +234,7 @@ int run_node(const Args& args) {
   if (options->has("--discard") && !options->has("--stop")) return usage_error("node", "--discard goes with --stop");
   if (options->has("--stop")) return stop_node(*home, options->has("--discard"));
   NodeOptions wanted{options->value("--host-name").value_or(""), options->value("--listen").value_or(""),
-                     options->value("--join").value_or(""), segment_size};
+                     options->value("--join").value_or(""), segment_size, options->value("--metrics").value_or("")};
   return options->has("--foreground") ? serve_in_foreground(*home, wanted) : serve_in_background(*home, wanted);
 }
 

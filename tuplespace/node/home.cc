@@ -178,6 +178,7 @@ Result<NodeSettings> Home::settings() const {
   out.home = fields.get_or<uint64_t>("home", 0);
   out.host_number = fields.get_or<uint32_t>("host_number", 0);
   out.segment_size = fields.get_or<uint64_t>("segment_size", 0);
+  out.metrics = fields.get_or<std::string>("metrics", "");
   return out;
 }
 
@@ -185,7 +186,7 @@ Result<void> Home::save(const NodeSettings& s) const {
   return replace_file(file("node.conf"),
                       pack_map("host_name", s.host_name, "listen", s.listen, "join", s.join, "community",
                                s.community, "home", s.home, "host_number", s.host_number, "segment_size",
-                               s.segment_size),
+                               s.segment_size, "metrics", s.metrics),
                       Durable::kYes);
 }
 

@@ -29,6 +29,7 @@ struct NodeSettings {
   uint64_t home = 0;          // random, who this home is
   uint32_t host_number = 0;   // random, 24 bits
   uint64_t segment_size = 0;  // bytes, of a segment that is made anew; 0: the default
+  std::string metrics;        // A:P; empty: not served
 };
 
 class Home {

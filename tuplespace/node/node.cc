@@ -102,6 +102,7 @@ Result<void> Node::settle_identity(const NodeOptions& options) {
     return make_error(std::errc::invalid_argument,
                       "'" + settings_.host_name + "' is no host name; use letters, digits, '.', '_' and '-'");
   if (options.segment_size) settings_.segment_size = options.segment_size;
+  if (!options.metrics.empty()) settings_.metrics = options.metrics == "off" ? "" : options.metrics;
   if (settings_.join.empty()) first_of_ = settings_.community;
   join_asked_ = !options.join.empty();
   if (join_asked_) settings_.join = options.join;

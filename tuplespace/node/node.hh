@@ -27,6 +27,7 @@ struct NodeOptions {
   std::string listen;     // A:P; empty: as before, or loopback with a port of the kernel's choice
   std::string join;       // A:P; empty: as before, or none: this is a community's first node
   uint64_t segment_size = 0;  // bytes; 0: as before, or the default
+  std::string metrics{};  // A:P; "off": not any more; empty: as before, or not at all
 };
 
 class Node {
@@ -46,6 +47,8 @@ class Node {
   const std::string& host_name() const { return self_.name; }
   uint32_t host_number() const { return self_.number; }
   const std::string& address() const { return self_.address; }  // A:P that peers use
+  /// A:P at which metrics are to be served; empty: nowhere.
+  const std::string& metrics_address() const { return settings_.metrics; }
   /// The address part of address(): where to bind a carrier or a move's socket.
   std::string listen_address() const;
 

@@ -10,7 +10,7 @@
 namespace godwit::shared {
 
 inline constexpr uint64_t kSegmentMagic = 0x544e454d47455347;  // "GSEGMENT"
-inline constexpr uint32_t kSegmentVersion = 4;
+inline constexpr uint32_t kSegmentVersion = 5;
 inline constexpr uint64_t kDefaultSegmentSize = 16ull << 30;  // sparse
 inline constexpr uint64_t kSmallestSegment = 16ull << 20;     // room for the host and a few pods
 inline constexpr uint64_t kSegmentReach = 64ull << 30;        // address space that a wrapped program sets aside; the largest

@@ -403,8 +403,8 @@ int import_tuples(const Args& args) {
 // A space without a capacity has 0 in JSON and a "-" in the table.
 Packed facts_of(const SpaceFacts& space, bool json) {
   Packed capacity = json || space.capacity ? pack(space.capacity) : pack(std::string_view());
-  return pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "capacity", Raw{capacity}, "waiters",
-                  uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "state",
+  return pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "capacity", Raw{capacity}, "put",
+                  space.put, "taken", space.taken, "read", space.read, "waiters", uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "state",
                   space.damaged ? "damaged" : "live");
 }
 

@@ -11,6 +11,7 @@
 namespace godwit::store {
 
 void take_out(Desk& desk, Stripe& stripe, Ref tuple, Waiter& waiter) {
+  ++stripe.taken;
   unlink(desk, stripe, tuple);
   desk.set(&waiter.held, tuple);
   desk.commit();

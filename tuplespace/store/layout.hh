@@ -134,7 +134,10 @@ struct alignas(64) Stripe {
   Ref parts[kTableParts];
   Ref shapes[kShapeLists];
   Queue queues[kQueues];
+  // Tuples that were put, taken (also if they went back) and read. For people: what was undone is counted.
+  uint64_t put, taken, read;
 };
+static_assert(sizeof(Stripe) == 14 * 64);
 
 enum class RootState : uint32_t { kFree = 0, kLive = 1, kDropping = 2, kDamaged = 3, kLost = 4 };
 

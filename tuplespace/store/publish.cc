@@ -42,11 +42,13 @@ void answer(Desk& desk, Root& root, Waiter& waiter, Ref Waiter::*as, Ref tuple) 
 void serve(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, const Takers& takers, bool linked) {
   Stored& stored = stored_at(desk, tuple);
   for (Waiter* reader : takers.readers) answer(desk, root, *reader, &Waiter::pinned, tuple);
+  stripe.read += takers.readers.size();
   if (!takers.readers.empty()) desk.set(&stored.pins, (stored.pins | kShared) + static_cast<uint32_t>(takers.readers.size()));
   bool taken = takers.taker && !takers.more_readers;
   if (taken) {
     if (linked) unlink(desk, stripe, tuple);
     answer(desk, root, *takers.taker, &Waiter::held, tuple);
+    ++stripe.taken;
   } else if (!linked) {
     link(desk, stripe, tuple, shape, fields);
   }
@@ -83,6 +85,7 @@ bool may_be_wild(const Desk& desk, const Root& root) {
 void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, TupleView fields, bool comes,
              const std::function<void()>& let_go) {
   bool wild = may_be_wild(desk, root);
+  stripe.put += comes;
   if (!wild && !stripe.waiters) {
     link(desk, stripe, tuple, shape, fields);
     let_go();

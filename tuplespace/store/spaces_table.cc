@@ -239,12 +239,18 @@ std::vector<SpaceFacts> list_spaces(Desk& desk) {
   DirectoryLock locked(desk);
   for_each_root(desk, [&](Root& root) {
     if (!is_there(root)) return;
-    SpaceFacts facts{std::string(name_of(root)), 0, 0, root.capacity, 0, root.blocks_when_full != 0, false};
+    SpaceFacts facts;
+    facts.name = name_of(root);
+    facts.capacity = root.capacity;
+    facts.blocks_when_full = root.blocks_when_full != 0;
     while_whole(desk, root, [&] {
       facts.waiters = root.wild_waiters;
       for (const Stripe& stripe : stripes_of(root)) {
         facts.tuples += stripe.tuples;
         facts.bytes += stripe.bytes;
+        facts.put += stripe.put;
+        facts.taken += stripe.taken;
+        facts.read += stripe.read;
         facts.waiters += stripe.waiters;
       }
     });

@@ -128,6 +128,7 @@ Result<Store::Seen> Store::look(Desk& desk, Waiter& waiter, NewWait& wanted, boo
     balance(desk, *found.stripe);
     return Seen::kGot;
   }
+  ++found.stripe->read;
   if (!copied || stored.length > kCopied) {
     pin(desk, found.tuple, waiter);
     return Seen::kGot;

@@ -12,9 +12,10 @@ struct SpaceOptions {
 
 struct SpaceFacts {
   std::string name;
-  uint64_t tuples, bytes, capacity;
-  uint32_t waiters;
-  bool blocks_when_full, damaged;
+  uint64_t tuples = 0, bytes = 0, capacity = 0;
+  uint64_t put = 0, taken = 0, read = 0;  // tuples, since it was made; one that was taken and went back is counted
+  uint32_t waiters = 0;
+  bool blocks_when_full = false, damaged = false;
 };
 
 /// The space that is there without being created.
