@@ -170,7 +170,8 @@ bool make_mortal(Desk& desk, Stored& stored, uint64_t due) {
   return true;
 }
 
-bool is_over(const Desk& desk, const Stored& stored) { return tail_of(desk, stored).due <= shared::monotonic_ns(); }
+uint64_t due_of(const Desk& desk, const Stored& stored) { return tail_of(desk, stored).due; }
+bool is_over(const Desk& desk, const Stored& stored) { return due_of(desk, stored) <= shared::monotonic_ns(); }
 
 // Of which space it is by now, it may not know yet.
 void link_lease(Desk& desk, Stripe& stripe, Ref tuple) {

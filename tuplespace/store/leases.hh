@@ -25,6 +25,7 @@ uint64_t mortal_tail(uint64_t length);
 /// Says in a new tuple, in no space yet, when it goes, and gives it a lease, which is in the third hand until the tuple is shown to
 /// others. False: no memory.
 bool make_mortal(Desk& desk, Stored& stored, uint64_t due);
+uint64_t due_of(const Desk& desk, const Stored& stored);
 bool is_over(const Desk& desk, const Stored& stored);
 /// Part of link and unlink (index.hh).
 void link_lease(Desk& desk, Stripe& stripe, Ref tuple);

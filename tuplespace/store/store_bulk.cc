@@ -4,6 +4,7 @@
 #include <ranges>
 
 #include "tuplespace/store/index.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/look.hh"
 #include "tuplespace/store/one_moment.hh"
 #include "tuplespace/store/publish.hh"
@@ -25,16 +26,31 @@ std::vector<Stripe*> stripes_changed(Desk& desk, const std::vector<Ref>& tuples,
   return stripes;
 }
 
-// The tuple in the first hand, which is in no space, becomes the first of the chain.
+// The tuple in the first hand, which is in no space, becomes the first of the chain; and its lease, if it is mortal, its own.
 void chain_in_hand(Desk& desk) {
   Bench& bench = *desk.bench;
   Ref ref = bench.in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
-  stored.pins = stored.shape = 0;
+  stored.shape = 0;
   stored.newer = bench.chain;
   put_down(desk, kFirstHand);
+  put_down(desk, kThirdHand);
   desk.set(&bench.chain, ref);
   desk.commit();
+}
+
+// A copy in the first hand, gone when the tuple is. False: no memory.
+bool copy_tuple(Desk& desk, const Stored& stored) {
+  uint64_t length = encoding_of(desk, stored).size();
+  bool mortal = stored.pins & kMortal;
+  Ref ref = take(desk, kFirstHand, sizeof(Stored) + length + (mortal ? mortal_tail(length) : 0));
+  if (!ref) return false;
+  Stored& copy = desk.at<Stored>(ref);
+  std::memcpy(static_cast<void*>(&copy), &stored, sizeof(Stored) + length);
+  copy.pins = 0;
+  if (!mortal || make_mortal(desk, copy, due_of(desk, stored))) return true;
+  give(desk, kFirstHand);
+  return false;
 }
 
 // Lets the indexes of stripes follow what has come or gone.
@@ -138,11 +154,7 @@ bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
   for (Ref ref : std::views::reverse(tuples)) {
     Stored& stored = stored_at(desk, ref);
     if (copies) {
-      uint64_t bytes = sizeof(Stored) + encoding_of(desk, stored).size();
-      ref = take(desk, kFirstHand, bytes);
-      if (!ref) return settle(desk, bench), false;
-      Stored& copy = desk.at<Stored>(ref);
-      std::memcpy(static_cast<void*>(&copy), &stored, bytes);
+      if (!copy_tuple(desk, stored)) return settle(desk, bench), false;
       chain_in_hand(desk);
     } else {
       unlink(desk, root_->stripes[stored.place.stripe], ref);

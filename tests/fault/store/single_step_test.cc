@@ -370,7 +370,10 @@ TEST_F(StoreSingleStep, Collect) {
   auto prepare = [&] {
     while (inp(b, "(?, ?, ?)") != "absent") {
     }
-    for (int i = static_cast<int>(count(a, "(?, ?, ?)")); i < 3; ++i) out(a, item(i));
+    for (int i = static_cast<int>(count(a, "(?, ?, ?)")); i < 3; ++i) {
+      Tuple mortal = item(i);
+      (void)a.out_for(std::chrono::hours(1), views_of(mortal));
+    }
   };
   step_through("collect", prepare, [&](store::Desk&) { (void)a.collect(b, any_item_.wanted()); },
                [&] {

@@ -66,6 +66,19 @@ TEST_F(LeasesTest, AMortalTupleIsNotFoundWhenItsTimeIsOver) {
   EXPECT_EQ(store::list_spaces(desk)[0].tuples, 0u);
 }
 
+TEST_F(LeasesTest, ACopyIsAsMortalAsItsTuple) {
+  Store other = Store::create(test.segment(), "other", {}).value();
+  out_for(1h, "(\"a\", 1)");
+  out_for(20ms, "(\"a\", 2)");
+  out(space, "(\"a\", 3)");
+  uint64_t copied = space.copy_collect(other, AnyOf("(\"a\", ?)").wanted()).value();
+  EXPECT_GE(copied, 2u);
+  until([&] { return store::list_spaces(desk)[1].tuples == 2; });
+  EXPECT_EQ(inp(other, "(\"a\", ?)"), "(\"a\", 1)");
+  EXPECT_EQ(inp(other, "(\"a\", ?)"), "(\"a\", 3)");
+  until([&] { return store::list_spaces(desk)[0].tuples == 2; });
+}
+
 TEST_F(LeasesTest, WhoWaitsIsGivenAMortalTuple) {
   std::thread taker([&] { EXPECT_EQ(in(space, "(\"a\", 1)"), "(\"a\", 1)"); });
   while (store::list_waits(desk).empty()) std::this_thread::yield();
