@@ -10,6 +10,7 @@
 #include "tuplespace/node/node.hh"
 #include "tuplespace/node/spawn.hh"
 #include "tuplespace/space/commands.hh"
+#include "tuplespace/space/worker_command.hh"
 #include "tuplespace/streams/service.hh"
 #include "tuplespace/streams/spaces.hh"
 #include "wrapper/commands.hh"
@@ -19,8 +20,8 @@ int main(int argc, char** argv) {
   this_is_godwit();
   static constexpr std::array<RegisterRoom, 6> kServices = {register_streams, register_spaces, register_wrapper,
                                                             register_bridge, register_migrate, register_metrics};
-  const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), migrate_commands(),
-                                            monitor_commands(), node_commands()};
+  const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), worker_commands(),
+                                            migrate_commands(), monitor_commands(), node_commands()};
   set_node_rooms(kServices);
   return command_main(argc, argv, rooms);
 }

@@ -1,7 +1,5 @@
 #include "support/bag.hh"
 
-#include <cstdio>
-
 namespace demo {
 
 void Bag::start(const std::function<void(godwit::Space&)>& work, int64_t tasks) {
@@ -18,9 +16,7 @@ void Bag::hand_out_missing() {
 void Bag::look_after_workers() { workers_.look_after(tasks_ - static_cast<int64_t>(missing_.size()), tasks_); }
 
 void Bag::print_speed(double seconds, double sequential_seconds) const {
-  std::printf("tasks %lld workers %lld seconds %.3f tasks_per_second %.0f speed_up %.2f sequential_seconds %.3f killed %lld\n",
-              static_cast<long long>(tasks_), static_cast<long long>(crew_.workers), seconds, static_cast<double>(tasks_) / seconds,
-              sequential_seconds / seconds, sequential_seconds, static_cast<long long>(workers_.died()));
+  demo::print_speed(tasks_, crew_.workers, seconds, sequential_seconds, workers_.died());
 }
 
 double sequentially(int64_t tasks, const std::function<void(int64_t)>& work) {

@@ -128,6 +128,12 @@ void Workers::kill_one() {
   ++died_;
 }
 
+void print_speed(int64_t tasks, int64_t workers, double seconds, double sequential_seconds, int64_t died) {
+  std::printf("tasks %lld workers %lld seconds %.3f tasks_per_second %.0f speed_up %.2f sequential_seconds %.3f killed %lld\n",
+              static_cast<long long>(tasks), static_cast<long long>(workers), seconds, static_cast<double>(tasks) / seconds,
+              sequential_seconds / seconds, sequential_seconds, static_cast<long long>(died));
+}
+
 int run(const std::function<void()>& demo) {
   try {
     demo();

@@ -74,6 +74,9 @@ class Workers {
   std::minstd_rand random_;
 };
 
+/// The last line of a demo whose tasks can also be done one after the other.
+void print_speed(int64_t tasks, int64_t workers, double seconds, double sequential_seconds, int64_t died);
+
 /// Runs a demo. returns its exit status; what went wrong has been told in one line, also that what it printed went nowhere.
 int run(const std::function<void()>& demo);
 

@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "tuplespace/eval.hh"
 #include "tuplespace/space.hh"
 #include "tuplespace/transaction.hh"
 
@@ -429,10 +430,47 @@ void contended(bool own_keys) {
         {{"processes", 4}});
 }
 
+// ---- eval
+
+// Of this thread's processor: a task that sleeps would hide what eval costs, and one that looks at the clock what others do.
+int64_t work_1ms(int64_t task) {
+  timespec now;
+  auto used = [&] { return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), now.tv_sec * 1'000'000'000 + now.tv_nsec; };
+  for (const int64_t end = used() + 1'000'000; used() < end;) continue;
+  return task;
+}
+
+// A thousand tasks by two processes, put in and taken by this one; and the same ones by two that have half of them each.
+void eval_1ms() {
+  constexpr int kTasks = 1000;
+  Space space = space_named("bench");
+  Functions functions;
+  functions.add("work", work_1ms);
+  auto ours = [&] {
+    std::vector<pid_t> workers;
+    for (int i = 0; i < 2; ++i) workers.push_back(process([&] { work(space, functions); }));
+    auto start = Clock::now();
+    for (int task = 0; task < kTasks; ++task) space.eval("result", task, call("work", task));
+    for (int task = 0; task < kTasks; ++task) space.in("result", task, formal<int>);
+    const double milliseconds = seconds_since(start) * 1e3;
+    for (pid_t worker : workers) kill(worker, SIGKILL), waitpid(worker, nullptr, 0);
+    return milliseconds;
+  };
+  auto ideal = [&] {
+    auto start = Clock::now();
+    auto half = [] { for (int task = 0; task < kTasks / 2; ++task) work_1ms(task); };
+    pid_t other = process(half);
+    half();
+    waitpid(other, nullptr, 0);
+    return seconds_since(start) * 1e3;
+  };
+  print(in_turn(11, ours, ideal), "ms", false, {{"tasks", kTasks}, {"workers", 2}});
+}
+
 const std::map<std::string, std::function<void()>> kBenches = {
     {"out_in_64", out_in_64},     {"out_in_64k", out_in_64k},
     {"transaction", transaction}, {"handover", handover},
-    {"many_same", many_same},
+    {"eval_1ms", eval_1ms},       {"many_same", many_same},
     {"many_random", many_random}, {"contended_own", [] { contended(true); }},
     {"contended_one", [] { contended(false); }},
 };

@@ -25,9 +25,11 @@ GODWIT = os.path.join(hosts_module.build_directory(), "godwit")
 TRIFLE = {"mandelbrot": ["--width", "60", "--height", "40"], "dna_search": ["--sequences", "20", "--length", "50"],
           "matrix": ["--blocks", "3", "--block", "10"], "philosophers": ["--meals", "3", "--pause", "0"],
           "work_queue": ["--jobs", "20", "--crash-rate", "0"],
-          "heat": ["--width", "20", "--height", "60", "--steps", "20", "--every", "1"]}
+          "heat": ["--width", "20", "--height", "60", "--steps", "20", "--every", "1"],
+          "nqueens": ["--queens", "6"]}
 ENDLESS = {"mandelbrot": ["--iterations", "10000", "--width", "600", "--kill", "799"], "philosophers": ["--meals", "100000"],
-           "work_queue": ["--jobs", "100000"], "heat": ["--width", "100", "--height", "100", "--steps", "1000000", "--every", "1"]}
+           "work_queue": ["--jobs", "100000"], "heat": ["--width", "100", "--height", "100", "--steps", "1000000", "--every", "1"],
+           "nqueens": ["--queens", "14", "--kill", "1000"]}
 
 
 def pattern(expected):
@@ -85,6 +87,17 @@ class Demos(unittest.TestCase):
         self.prints_what_is_expected("heat")
         with open(os.path.join(self.folder.name, "heat.png"), "rb") as picture:
             self.assertEqual(picture.read(8), b"\x89PNG\r\n\x1a\n")
+
+    def test_nqueens(self):
+        self.prints_what_is_expected("nqueens")
+
+    def test_nqueens_is_a_program_for_godwit_worker(self):
+        build = hosts_module.build_directory()
+        subprocess.run([os.path.join(build, "eval_program"), "solutions", "(8, 0, 0, 0, 0)"], env=self.environment, check=True)
+        crew = subprocess.Popen([GODWIT, "worker", "--workers", "1", os.path.join(build, "nqueens")], env=self.environment)
+        self.assertEqual(self.godwit("in", '("result", "solutions", ?)'), '("result", "solutions", 92)\n')
+        crew.terminate()
+        self.assertEqual(crew.wait(timeout=60), 0)
 
     def test_naive_philosophers_tell_their_deadlock(self):
         demo = self.start("philosophers", "--naive", "--philosophers", "3")

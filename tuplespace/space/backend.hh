@@ -14,6 +14,7 @@
 namespace godwit {
 
 class Home;
+class Host;
 namespace store {
 class Store;
 }
@@ -60,6 +61,11 @@ class Backend {
   virtual Result<uint64_t> collect(Backend& to, AnyOf any_of, bool copies) = 0;
   /// Watches from now on.
   virtual Result<std::unique_ptr<Watcher>> watch(AnyOf any_of) = 0;
+  /// The space in which its active tuples wait (eval.hh), made if there is none.
+  /// errors  operation_not_supported: it has none.
+  virtual Result<std::shared_ptr<Backend>> evals();
+  /// Whose memory its tuples are in, if they are in one host's.
+  virtual std::shared_ptr<Host> host() { return nullptr; }
   /// Where its tuples are, if that is a store.
   virtual store::Store* store() { return nullptr; }
   /// Hosts that did not answer in the last rd, rdp or count; their tuples were left out.

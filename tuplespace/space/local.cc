@@ -1,5 +1,6 @@
 #include "tuplespace/space/local.hh"
 
+#include "tuplespace/space/evals.hh"
 #include "tuplespace/store/store.hh"
 #include "tuplespace/streams/spaces.hh"
 
@@ -20,7 +21,8 @@ class LocalWatcher final : public Watcher {
 
 class LocalBackend final : public Backend {
  public:
-  LocalBackend(std::shared_ptr<Host> host, store::Store store) : host_(std::move(host)), store_(std::move(store)) {}
+  LocalBackend(std::shared_ptr<Host> host, std::string_view name, store::Store store)
+      : host_(std::move(host)), name_(name), store_(std::move(store)) {}
 
   Result<void> out(TupleView tuple, const Wait& wait) override { return store_.out(tuple, &wait); }
   Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) override { return store_.out_all(tuples, wait); }
@@ -43,10 +45,19 @@ class LocalBackend final : public Backend {
       return make_error(std::errc::operation_not_supported, "tuples are collected into another space of the same host; name one of those that godwit spaces lists");
     return copies ? store_.copy_collect(*other, any_of) : store_.collect(*other, any_of);
   }
+  Result<std::shared_ptr<Backend>> evals() override {
+    auto there = local_backend(host_, evals_name(name_));
+    if (there || there.error().code != std::errc::no_such_file_or_directory) return there;
+    auto made = create_space(*host_, evals_name(name_), {});
+    if (!made && made.error().code != std::errc::file_exists) return made.error();
+    return local_backend(host_, evals_name(name_));
+  }
+  std::shared_ptr<Host> host() override { return host_; }
   store::Store* store() override { return &store_; }
 
  private:
   std::shared_ptr<Host> host_;
+  const std::string name_;
   store::Store store_;
 };
 
@@ -61,7 +72,7 @@ std::optional<Error> reserved(std::string_view name) {
 Result<std::shared_ptr<Backend>> local_backend(std::shared_ptr<Host> host, std::string_view name) {
   auto store = store::Store::open(host->segment(), name);
   if (!store) return store.error();
-  return std::shared_ptr<Backend>(std::make_shared<LocalBackend>(std::move(host), std::move(*store)));
+  return std::shared_ptr<Backend>(std::make_shared<LocalBackend>(std::move(host), name, std::move(*store)));
 }
 
 Result<void> create_space(Host& host, std::string_view name, const SpaceOptions& options) {
@@ -75,7 +86,9 @@ Result<void> drop_space(Host& host, std::string_view name) {
   if (auto no = reserved(name)) return *no;
   auto desk = store::Desk::of(host.segment());
   if (!desk) return desk.error();
-  return store::drop_space(**desk, name);
+  auto dropped = store::drop_space(**desk, name);
+  if (dropped) (void)store::drop_space(**desk, evals_name(name));  // most spaces have none
+  return dropped;
 }
 
 Result<std::vector<SpaceFacts>> list_spaces(Host& host) {

@@ -54,6 +54,10 @@ class Undertaking {
 
 namespace {
 
+Error not_of_a_host() {
+  return make_error(std::errc::operation_not_supported, "a transaction is of spaces in this host's memory; name one of those");
+}
+
 Error not_within() {
   return make_error(std::errc::operation_not_supported, "a transaction has out, in, rd and count; do that on the space itself");
 }
@@ -81,6 +85,7 @@ class TransactingBackend final : public Backend {
   Result<std::vector<Tuple>> all(AnyOf) override { return not_within(); }
   Result<uint64_t> collect(Backend&, AnyOf, bool) override { return not_within(); }
   Result<std::unique_ptr<Watcher>> watch(AnyOf) override { return not_within(); }
+  Result<std::shared_ptr<Backend>> evals() override { return not_within(); }
 
  private:
   template <class T, class F>
@@ -98,6 +103,11 @@ class TransactingBackend final : public Backend {
 
 Transaction::Transaction(const std::string& home)
     : undertaking_(value_of(Undertaking::begin(value_of(Host::of(home_at(home)))))) {}
+Transaction::Transaction(const Space& space) {
+  auto host = space.backend().host();
+  if (!host) throw Failure(not_of_a_host());
+  undertaking_ = value_of(Undertaking::begin(std::move(host)));
+}
 Transaction::Transaction(Transaction&&) noexcept = default;
 Transaction& Transaction::operator=(Transaction&& other) noexcept {
   if (undertaking_) (void)undertaking_->roll_back();
@@ -111,7 +121,7 @@ Transaction::~Transaction() {
 Space Transaction::of(const Space& space) {
   store::Store* store = space.backend().store();
   if (!store || store->segment().base() != undertaking_->segment().base())
-    throw Failure(make_error(std::errc::operation_not_supported, "a transaction is of spaces in this host's memory; name one of those"));
+    throw Failure(not_of_a_host());
   return Space(std::make_shared<TransactingBackend>(undertaking_, *store));
 }
 

@@ -28,7 +28,7 @@
 //            identifier_removed              the space was dropped; open it anew. A Subscription is another thread's
 //            EUCLEAN                         the space is damaged and closed
 //            operation_not_permitted         "net" is changed by mediators only, each in its thread (mediator.hh)
-//            operation_not_supported         collected into "net", or into another host's space
+//            operation_not_supported         collected into "net", or into another host's space; eval of "net"
 //            broken_pipe                     the stream that a mediator puts to has ended
 //            address_in_use                  somebody listens where a mediator would
 //            no_buffer_space                 the community has as many listeners as it can
@@ -66,6 +66,12 @@ class Leased;
 class Request;
 class Requests;
 class Transaction;
+struct Call;
+class ActiveTuple;
+
+/// What an active tuple is made of: fields, and calls (eval.hh), one at least.
+template <class... F>
+concept HasCall = ((Actual<F> || std::same_as<F, Call>) && ...) && (std::same_as<F, Call> || ...);
 
 /// Where a delivery is kept (Lease).
 struct DeliveryRef {
@@ -116,6 +122,15 @@ class Space {
     return put_if(true, expected, std::array<FieldView, sizeof...(F)>{typed::view(fields)...});
   }
   bool swap(const Template& expected, const Tuple& tuple) { return put_if(true, expected, views_of(tuple)); }
+
+  /// Has a tuple put in once the calls among its fields have been carried out by workers: space.eval("result", n, call("f", n)).
+  /// See eval.hh.
+  template <class... F>
+    requires HasCall<F...>
+  void eval(const F&... fields);
+  void eval(const ActiveTuple& tuple);
+  /// The space in which its calls wait. Made when it is first asked for.
+  Space evals() const;
 
   /// Takes the oldest tuple that matches, waiting until there is one; of those who wait the longest waiting is served.
   template <Asks... P>

@@ -31,6 +31,8 @@ class Transaction {
  public:
   /// home: as Space's.
   explicit Transaction(const std::string& home = "");
+  /// Of the host that the space is of.
+  explicit Transaction(const Space& space);
   Transaction(Transaction&&) noexcept;
   Transaction& operator=(Transaction&&) noexcept;
   /// Rolls back what is not committed.
