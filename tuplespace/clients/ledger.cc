@@ -8,7 +8,6 @@
 namespace godwit::clients {
 namespace {
 
-constexpr auto kOverFor = std::chrono::minutes(5);  // longer than anything that was sent can be on its way
 constexpr std::string_view kOpen = "open", kOver = "over";
 
 FieldView number_view(uint64_t value) { return FieldView::of(static_cast<int64_t>(value)); }

@@ -22,6 +22,8 @@
 namespace godwit::clients {
 
 inline constexpr std::string_view kSessionsSpace = ".sessions";
+/// That a session is over is remembered for longer than anything that was sent in it can be on its way.
+inline constexpr auto kOverFor = std::chrono::hours(1);
 
 struct Kept {
   std::string space;

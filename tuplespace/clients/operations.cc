@@ -39,10 +39,14 @@ std::optional<Error> Server::refused(const Session& session, std::string_view sp
   return make_error(std::errc::permission_denied, "the key has no right to that: " + facts + "; ask for it where godwit keygen made the key");
 }
 
+bool Server::has_memory_for(const Session& session, uint64_t bytes) const {
+  return session.usage->memory + pending_ + bytes <= session.client->limits.memory;
+}
+
 // ---- those that go into one transaction with others
 
 Server::Step Server::operate(Session& session, store::Transaction& transaction, Request& request, Outcome& outcome, uint64_t within) {
-  if (session.usage->memory > session.client->limits.memory) return std::optional(failed(no_memory_left()));
+  if (!has_memory_for(session, 0)) return std::optional(failed(no_memory_left()));
   bool puts = request.op == Op::kOut, takes = request.op == Op::kIn;
   outcome.kept = puts || takes;
   if (auto no = refused(session, request.space, puts ? kPut : takes ? kTake : kRead)) return std::optional(failed(*no));
@@ -66,9 +70,15 @@ Server::Step Server::put(store::Store& store, store::Transaction& transaction, R
 Server::Step Server::take(Session& session, store::Store& store, store::Transaction& transaction, Request& request, Outcome& outcome,
                           uint64_t within) {
   Tuple tuple;
+  bool fits = true;
   store::Lifetime lifetime;
-  auto got = store.inp_within(transaction, TemplateViews(request.wanted), [&](TupleView fields) { return tuple = to_tuple(fields), true; }, &lifetime);
+  auto got = store.inp_within(transaction, TemplateViews(request.wanted), [&](TupleView fields) {
+    fits = has_memory_for(session, store::encoded_size(fields));
+    if (fits) tuple = to_tuple(fields);
+    return fits;
+  }, &lifetime);
   if (!got) return got.error();
+  if (!fits) return std::optional(failed(no_memory_left()));
   if (!*got) return begin_request(session, store, request, outcome.number, within);
   if (!within) {
     outcome.taken = true;
@@ -80,8 +90,14 @@ Server::Step Server::take(Session& session, store::Store& store, store::Transact
 Server::Step Server::look(Session& session, store::Store& store, store::Transaction& transaction, Request& request, const Outcome& outcome,
                           uint64_t within) {
   Packer tuple;
-  auto got = store.rd_within(transaction, TemplateViews(request.wanted), nullptr, [&](TupleView fields) { return add(tuple, fields), true; });
+  bool fits = true;
+  auto got = store.rd_within(transaction, TemplateViews(request.wanted), nullptr, [&](TupleView fields) {
+    fits = has_memory_for(session, store::encoded_size(fields));
+    if (fits) add(tuple, fields);
+    return true;
+  });
   if (!got) return got.error();
+  if (!fits) return std::optional(failed(no_memory_left()));
   if (!*got) return begin_request(session, store, request, outcome.number, within);
   return std::optional(done(tuple.take()));
 }
@@ -103,7 +119,7 @@ Server::Step Server::begin_request(Session& session, const store::Store& store, 
 // ---- those that are alone
 
 Server::Step Server::operate_alone(Session& session, Request& request, std::vector<Outcome>& outcomes) {
-  if (session.usage->memory > session.client->limits.memory && request.op != Op::kGot && request.op != Op::kEnd) return no_memory_left();
+  if (!has_memory_for(session, 0) && request.op != Op::kGot && request.op != Op::kEnd) return no_memory_left();
   switch (request.op) {
     case Op::kGot: return got(session, request, outcomes);
     case Op::kUnique: case Op::kSwap: return put_if(session, request, outcomes);
@@ -210,7 +226,7 @@ Server::Step Server::all(Session& session, Request& request, std::vector<Outcome
   Packer packer;
   packer.array(tuples->size());
   for (const Tuple& tuple : *tuples) add(packer, views_of(tuple));
-  if (session.usage->memory + packer.bytes().size() > session.client->limits.memory) return no_memory_left();
+  if (!has_memory_for(session, packer.bytes().size())) return no_memory_left();
   return std::optional(done(packer.take()));
 }
 
@@ -248,7 +264,7 @@ Server::Step Server::watch(Session& session, Request& request, std::vector<Outco
   if (!store) return store.error();
   auto watching = store->watch(TemplateViews(request.wanted));
   if (!watching) return watching.error();
-  session.watches.emplace(++last_id_, Session::Watch{*store, *watching, {}});
+  session.watches.emplace(++last_id_, Session::Watch{*store, *watching});
   ++session.usage->waiters;
   return std::optional(done(pack(last_id_)));
 }
@@ -264,7 +280,7 @@ Server::Step Server::next(Session& session, Request& request, std::vector<Outcom
   auto waiting = std::make_unique<Waiting>(Waiting{Op::kNext});
   waiting->watch = request.number();
   wait(session, outcomes[0].number, std::move(waiting), request.wait);
-  watch->second.waiting.insert(outcomes[0].number);
+  nexts_.emplace(&session, outcomes[0].number);
   return std::optional<Body>();
 }
 
@@ -272,7 +288,8 @@ Server::Step Server::unwatch(Session& session, Request& request, std::vector<Out
   outcomes[0].kept = false;
   auto watch = session.watches.find(request.number());
   if (watch == session.watches.end()) return std::optional(done(nullptr));
-  for (uint64_t number : std::set(watch->second.waiting)) outcomes.push_back({number, failed(canceled()), false});
+  for (auto& [number, slot] : session.slots)
+    if (slot.waiting && slot.waiting->watch == request.number()) outcomes.push_back({number, failed(canceled()), false});
   for (size_t i = 1; i < outcomes.size(); ++i) stop_waiting(session, outcomes[i].number);
   watch->second.store.end_watch(watch->second.watching);
   session.watches.erase(watch);

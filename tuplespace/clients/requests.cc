@@ -9,7 +9,17 @@ namespace {
 
 constexpr size_t kBatch = 256;  // requests in a transaction at most
 
-bool goes_in_a_batch(Op op) { return op == Op::kOut || op == Op::kIn || op == Op::kRd || op == Op::kCount; }
+bool takes_or_looks(const Request& request) { return request.op == Op::kIn || request.op == Op::kRd || request.op == Op::kCount; }
+
+// How many of the next requests, at most so many, go into one transaction: some that take or look, then some that put. What is put
+// is so for those who wait first, and for the requests behind it then.
+size_t length_of_batch(std::span<const Request> requests, size_t most) {
+  size_t length = 0;
+  most = std::min(most, requests.size());
+  while (length < most && takes_or_looks(requests[length])) ++length;
+  while (length < most && requests[length].op == Op::kOut) ++length;
+  return length;
+}
 
 // What may be done again when nobody knows any more whether it was: it changes nothing that outlives the node.
 bool looks_only(Op op) {
@@ -68,20 +78,20 @@ std::vector<std::pair<uint64_t, Body>> read_answers(std::string_view packed) {
 void Server::handle(Session& session, Message& message) {
   session.begun = std::max(session.begun, message.floor - 1);  // the client has their answers
   if (message.first > session.begun + 1) return;               // what lies between is lost
+  session.usage->tokens -= static_cast<double>(std::max<size_t>(message.requests.size(), 1));
   confirm(session, message.floor);
   std::span<Request> requests = message.requests;
   size_t most = kBatch;
   for (size_t i = 0; i < requests.size();) {
     uint64_t number = message.first + i;
-    size_t end = i;
-    while (end < requests.size() && end - i < most && goes_in_a_batch(requests[end].op)) ++end;
-    if (end == i) {
+    size_t length = length_of_batch(requests.subspan(i), most);
+    if (length == 0) {
       bool ends = requests[i].op == Op::kEnd;
       if (is_new(session, number, requests[i])) run_alone(session, requests[i], number);
       if (ends) return send(session, true), this->end(session, make_error(std::errc::operation_canceled, "the client has ended the session; begin another"));
       ++i;
-    } else if (run_batch(session, requests.subspan(i, end - i), number)) {
-      i = end;
+    } else if (run_batch(session, requests.subspan(i, length), number)) {
+      i += length;
     } else {
       most = 1;  // one of them cannot be done; it alone shall fail
     }
@@ -138,12 +148,18 @@ bool Server::run_batch(Session& session, std::span<Request> requests, uint64_t f
   uint64_t begun = session.begun;
   for (size_t i = 0; i < requests.size() && !no; ++i) {
     Outcome outcome{first + i, {}};
-    if (!is_new(session, outcome.number, requests[i])) continue;
     begun = std::max(begun, outcome.number);
+    if (!is_new(session, outcome.number, requests[i])) continue;
     auto step = operate(session, ledger_.transaction(), requests[i], outcome);
-    if (!step) no = step.error();
-    else if (*step) outcome.answer = std::move(**step), outcomes.push_back(std::move(outcome));
+    if (!step) {
+      no = step.error();
+    } else if (*step) {
+      outcome.answer = std::move(**step);
+      pending_ += outcome.answer.size() + sizeof(Slot);
+      outcomes.push_back(std::move(outcome));
+    }
   }
+  pending_ = 0;
   if (!no)
     if (auto done = commit(session, begun, outcomes); !done) no = done.error();
   if (!no) return true;

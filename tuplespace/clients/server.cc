@@ -14,8 +14,8 @@ namespace godwit::clients {
 namespace {
 
 constexpr auto kSilence = std::chrono::seconds(10);
-constexpr auto kRemembered = std::chrono::minutes(5);
-constexpr auto kPause = Milliseconds(20);   // before what could not be done is tried again
+constexpr auto kPause = Milliseconds(5);    // before what could not be done is tried again
+constexpr double kBurst = 0.1;              // seconds of a key's rate that may come at once
 constexpr size_t kReplyBytes = 1 << 20;     // after which another message begins
 constexpr int kTurn = 64;                   // messages between two looks at what else there is
 constexpr uint64_t kMostSessions = 10'000;  // of a key
@@ -91,18 +91,25 @@ void Server::run() {
     endpoint_->admit();
     receive();
     for (uint32_t request : store::answered(mine_)) look_at(request);
-    if (auto now = Clock::now(); now - looked >= store::kTick) looked = now, look_at_all(), refresh_clients();
+    handle_throttled();
     look_at_watches();
     look_at_rooms();
     run_timers();
     send_stalled();
-    end_silent();
+    if (auto now = Clock::now(); now - looked >= store::kTick) looked = now, tick();
   }
+}
+
+void Server::tick() {
+  look_at_all();
+  refresh_clients();
+  end_silent();
+  std::erase_if(over_, [now = Clock::now()](const auto& one) { return one.second <= now; });
 }
 
 Milliseconds Server::time_to_wait() const {
   auto now = Clock::now(), until = now + store::kTick;
-  if (!stalled_.empty() || !rooms_.empty()) until = now + kPause;
+  if (!stalled_.empty() || !rooms_.empty() || !throttled_.empty()) until = now + kPause;
   if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
   return std::max(std::chrono::ceil<Milliseconds>(until - now), Milliseconds(0));
 }
@@ -120,11 +127,38 @@ void Server::on_message(Endpoint::Incoming& incoming) {
                      : make_error(std::errc::bad_message, "this is no message of GC1; see docs/protocol.md");
   if (!message) {
     audit_.note(client->name, "garbage", message.error().what);
-    for (auto& [id, session] : sessions_)
-      if (session->route == incoming.route) return end(*session, message.error());
+    if (auto session = routes_.find(incoming.route); session != routes_.end()) return end(*session->second, message.error());
     return say_over(incoming.route, {}, message.error());
   }
-  if (Session* session = find_session(*message, incoming)) handle(*session, *message);
+  Session* session = find_session(*message, incoming);
+  if (!session) return;
+  if (session->backlog.empty() && may_go_on(*session)) return handle(*session, *message);
+  audit_.note(client->name, "limited", "rate");
+  if (!has_memory_for(*session, message->bytes)) return;  // as if it were lost
+  session->usage->memory += message->bytes;
+  session->backlog.push_back(std::move(*message));
+  throttled_.insert(session);
+}
+
+// Whether the rate of its key allows more. What is done beyond is paid for later.
+bool Server::may_go_on(Session& session) {
+  Usage& usage = *session.usage;
+  auto now = Clock::now();
+  double rate = static_cast<double>(session.client->limits.rate);
+  usage.tokens = std::min(usage.tokens + std::chrono::duration<double>(now - usage.counted).count() * rate, rate * kBurst);
+  usage.counted = now;
+  return usage.tokens > 0;
+}
+
+void Server::handle_throttled() {
+  for (Session* session : std::set(throttled_))
+    while (throttled_.contains(session) && may_go_on(*session)) {
+      Message message = std::move(session->backlog.front());
+      session->backlog.pop_front();
+      session->usage->memory -= message.bytes;
+      if (session->backlog.empty()) throttled_.erase(session);
+      handle(*session, message);
+    }
 }
 
 void Server::say_over(const std::string& route, std::string_view session, const Error& error) {
@@ -135,7 +169,9 @@ Session* Server::find_session(const Message& message, const Endpoint::Incoming& 
   auto found = sessions_.find(message.session);
   if (found == sessions_.end()) {
     auto usage = usages_.find(incoming.key);
-    if (message.first != 1 || over_.contains(message.session)) return say_over(incoming.route, message.session, unknown_session()), nullptr;
+    if (over_.contains(message.session)) return say_over(incoming.route, message.session, unknown_session()), nullptr;
+    if (message.first != 1 && message.floor == 1) return nullptr;  // its first message was lost
+    if (message.first != 1) return say_over(incoming.route, message.session, unknown_session()), nullptr;
     if (usage != usages_.end() && usage->second->sessions >= kMostSessions) {
       Error error{std::error_code(EDQUOT, std::generic_category()), "the key has too many sessions; end some"};
       return say_over(incoming.route, message.session, error), nullptr;
@@ -145,7 +181,11 @@ Session* Server::find_session(const Message& message, const Endpoint::Incoming& 
   }
   Session& session = *found->second;
   if (session.key != incoming.key) return say_over(incoming.route, message.session, unknown_session()), nullptr;
-  session.route = incoming.route;
+  if (session.route != incoming.route) {
+    routes_.erase(session.route);
+    routes_[incoming.route] = &session;
+    session.route = incoming.route;
+  }
   session.heard = Clock::now();
   by_hearing_.splice(by_hearing_.end(), by_hearing_, session.place);
   return &session;
@@ -175,7 +215,7 @@ Result<void> Server::recover() {
 }
 
 void Server::recover(const std::string& id, Left& left) {
-  if (left.over) over_[id] = Clock::now() + kRemembered;
+  if (left.over) over_[id] = Clock::now() + kOverFor;
   if (left.over && left.records.empty() && left.taken.empty() && left.open.empty()) return;
   Session& session = begin_session(id, left.key);
   session.floor = std::max<uint64_t>(left.floor, 1);
@@ -205,7 +245,7 @@ void Server::recover(const std::string& id, Left& left) {
 
 void Server::end(Session& session, const Error& why) {
   (void)ledger_.note_over(session.id);
-  over_[session.id] = Clock::now() + kRemembered;
+  over_[session.id] = Clock::now() + kOverFor;
   audit_.note(session.client ? session.client->name : "-", "over", why.message());
   say_over(session.route, session.id, why);
   clear(session);
@@ -218,8 +258,11 @@ void Server::end(Session& session, const Error& why) {
     if (slot.open) (void)ledger_.drop_open(session.id, number);
   (void)ledger_.commit();
   for (auto& [number, slot] : session.slots) session.usage->memory -= slot.memory();
+  for (const Message& message : session.backlog) session.usage->memory -= message.bytes;
   --session.usage->sessions;
+  throttled_.erase(&session);
   stalled_.erase(&session);
+  if (auto route = routes_.find(session.route); route != routes_.end() && route->second == &session) routes_.erase(route);
   by_hearing_.erase(session.place);
   sessions_.erase(sessions_.find(session.id));
 }
@@ -255,7 +298,6 @@ void Server::end_silent() {
   auto now = Clock::now();
   while (!by_hearing_.empty() && by_hearing_.front()->heard + kSilence <= now)
     end(*by_hearing_.front(), make_error(std::errc::timed_out, "nothing was heard of the client for 10 s; begin another session"));
-  std::erase_if(over_, [&](const auto& one) { return one.second <= now; });
 }
 
 void Server::refresh_clients() {

@@ -51,6 +51,9 @@ class Server {
   void on_message(Endpoint::Incoming& incoming);
   void say_over(const std::string& route, std::string_view session, const Error& error);
   Session* find_session(const Message& message, const Endpoint::Incoming& incoming);
+  static bool may_go_on(Session& session);
+  void handle_throttled();
+  void tick();
   Session& begin_session(const std::string& id, const std::string& key);
   Result<void> recover();
   void recover(const std::string& id, Left& left);
@@ -93,6 +96,7 @@ class Server {
   // operations.cc: what requests do
   Result<store::Store> open(std::string_view name);
   std::optional<Error> refused(const Session& session, std::string_view space, Rights rights);
+  bool has_memory_for(const Session& session, uint64_t bytes) const;
   Step operate(Session& session, store::Transaction& transaction, Request& request, Outcome& outcome, uint64_t within = 0);
   Step put(store::Store& store, store::Transaction& transaction, Request& request);
   Step take(Session& session, store::Store& store, store::Transaction& transaction, Request& request, Outcome& outcome, uint64_t within);
@@ -126,15 +130,20 @@ class Server {
   Registry registry_;
   Audit audit_;
   std::unique_ptr<Endpoint> endpoint_;
+  uint64_t pending_ = 0;  // bytes of answers of the batch that is being done
   uint64_t incarnation_;
   uint64_t last_id_;  // of what sessions have: no two are the same, also over restarts
   std::map<std::string, std::unique_ptr<Session>, std::less<>> sessions_;
   std::map<std::string, std::shared_ptr<Usage>, std::less<>> usages_;  // by key
   std::map<std::string, Clock::time_point, std::less<>> over_;         // sessions, until when they are remembered
   std::list<Session*> by_hearing_;                                     // longest silent first
+  std::map<std::string, Session*, std::less<>> routes_;                // whose last message came from there
   std::set<Session*> stalled_;                                         // have answers that could not be sent
+  std::set<Session*> throttled_;                                       // have messages that wait for their key's rate
   std::unordered_map<uint32_t, std::pair<Session*, uint64_t>> waits_;  // by the store's request
   std::list<std::pair<Session*, uint64_t>> rooms_;                     // outs that wait for room, longest first
+  Clock::time_point looked_for_room_;
+  std::set<std::pair<Session*, uint64_t>> nexts_;                      // requests that wait for what a watch sees
   Timers timers_;
   std::map<std::string, store::Store, std::less<>> spaces_;
   UniqueFd bell_;  // eventfd: something was answered, or the thread shall stop

@@ -1,6 +1,7 @@
 // A session of a client: which of its requests were begun, what became of them, and what it has besides.
 #pragma once
 #include <chrono>
+#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -18,6 +19,8 @@ using Clock = std::chrono::steady_clock;
 
 /// What all sessions of one key use.
 struct Usage {
+  double tokens = 0;     // requests that may be done now; below 0: beyond the rate
+  Clock::time_point counted;
   uint64_t memory = 0;   // bytes
   uint64_t waiters = 0;  // and what else counts as such
   uint64_t sessions = 0;
@@ -36,6 +39,7 @@ struct Waiting {
   uint64_t transaction = 0;              // of an in or rd within one
   uint64_t watch = 0;                    // of a next
   std::vector<Tuple> tuples{};           // of an out that waits for room
+  uint64_t memory = 0;                   // of those
   uint64_t due = 0;                      // of those
   std::optional<Timers::iterator> timer{};
 };
@@ -68,6 +72,7 @@ struct Session {
   std::map<uint64_t, uint64_t> records;  // by serial: answers in it that are not confirmed
   std::vector<uint64_t> to_open;         // that the ledger does not know yet to be open
   std::vector<uint64_t> to_send;
+  std::deque<Message> backlog;           // until the key's rate allows them
   std::map<uint64_t, store::Transaction*> transactions;
   struct Leased {
     store::Store store;
@@ -78,7 +83,6 @@ struct Session {
   struct Watch {
     store::Store store;
     store::Watching watching;
-    std::set<uint64_t> waiting;  // nexts
   };
   std::map<uint64_t, Watch> watches;
 };

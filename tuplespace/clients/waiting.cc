@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kSeen = 1000;           // tuples of a watch in one answer
 constexpr size_t kSeenBytes = 1 << 20;
+constexpr auto kRoomPause = Milliseconds(5);
 
 bool survives(Op op) { return op == Op::kIn || op == Op::kOut; }
 
@@ -37,7 +38,8 @@ void Server::stop_waiting(Session& session, uint64_t number) {
   if (waiting->timer) timers_.erase(*waiting->timer);
   if (waiting->request && waits_.erase(waiting->request)) waiting->store->withdraw(waiting->request);
   if (waiting->op == Op::kOut) std::erase(rooms_, std::pair(&session, number));
-  if (auto watch = session.watches.find(waiting->watch); watch != session.watches.end()) watch->second.waiting.erase(number);
+  if (waiting->op == Op::kNext) nexts_.erase({&session, number});
+  session.usage->memory -= waiting->memory;
   std::erase(session.to_open, number);
   --session.usage->waiters;
 }
@@ -99,6 +101,8 @@ bool Server::wait_for_room(Session& session, Request& request, uint64_t number, 
   auto waiting = std::make_unique<Waiting>(Waiting{Op::kOut, std::string(request.space), *store});
   waiting->tuples = std::move(request.tuples);
   waiting->due = request.time ? store::due_after(*request.time) : 0;
+  for (const Tuple& tuple : waiting->tuples) waiting->memory += store::encoded_size(views_of(tuple));
+  session.usage->memory += waiting->memory;
   wait(session, number, std::move(waiting), request.wait);
   rooms_.emplace_back(&session, number);
   if (auto done = commit(session, std::max(session.begun, number), {}); !done) {
@@ -125,6 +129,9 @@ bool Server::put_waiting(Session& session, uint64_t number) {
 
 // Those of a space in order.
 void Server::look_at_rooms() {
+  auto now = Clock::now();
+  if (rooms_.empty() || now - looked_for_room_ < kRoomPause) return;
+  looked_for_room_ = now;
   std::set<std::string> full;
   for (auto it = rooms_.begin(); it != rooms_.end();) {
     auto [session, number] = *it++;
@@ -136,13 +143,11 @@ void Server::look_at_rooms() {
 // ---- for what a watch sees
 
 void Server::look_at_watches() {
-  for (auto& [id, session] : sessions_)
-    for (auto& [watch_id, watch] : session->watches) {
-      if (watch.waiting.empty() || !watch.store.has_come(watch.watching)) continue;
-      for (uint64_t number : std::set(watch.waiting))
-        if (!look_at_watch(*session, number)) break;
-      send(*session, false);
-    }
+  for (auto it = nexts_.begin(); it != nexts_.end();) {
+    auto [session, number] = *it++;
+    auto& watch = session->watches.at(session->slots[number].waiting->watch);
+    if (watch.store.has_come(watch.watching) && look_at_watch(*session, number)) send(*session, false);
+  }
 }
 
 // Answers a next with what has come. False: nothing has.
