@@ -17,3 +17,12 @@ endfunction()
 godwit_clients_test(property clients_property 300 property/clients/once_property.cc)
 godwit_clients_test(unit clients_test 120 unit/clients/clients_test.cc)
 godwit_clients_test(fault clients_fault_test 120 fault/clients/killed_node_test.cc)
+
+add_test(NAME clients.e2e COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/clients_test.py ${CMAKE_SOURCE_DIR})
+set_tests_properties(clients.e2e PROPERTIES LABELS e2e TIMEOUT 180 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
+
+add_executable(clients_fuzz fuzz/clients_fuzz.cc)
+target_link_libraries(clients_fuzz PRIVATE godwit_clients)
+add_test(NAME clients_fuzz COMMAND clients_fuzz ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/clients_corpus 30000)
+set_tests_properties(clients_fuzz PROPERTIES LABELS fuzz TIMEOUT 120 ENVIRONMENT ${clients_environment})
+add_dependencies(sanitized clients_fuzz)

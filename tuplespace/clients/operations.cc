@@ -165,6 +165,7 @@ Server::Step Server::put_if(Session& session, Request& request, std::vector<Outc
   outcomes[0].answer = done(true);
   if (auto put = store->out_within(transaction, views_of(request.tuples[0])); !put) return put.error();
   if (auto put = put_record(transaction, session, begun, outcomes); !put) return put.error();
+  GODWIT_FAULT_POINT("clients.before_commit");
   using Condition = store::Store::Condition;
   auto happened = store->commit_if(instead ? Condition::kInstead : Condition::kUnless, TemplateViews(request.wanted), transaction);
   if (!happened) return happened.error();

@@ -70,6 +70,7 @@ std::vector<std::pair<uint64_t, Body>> read_answers(std::string_view packed) {
     std::array<msgpack::object, 4> parts;
     uint64_t first = 0, last = 0;
     if (!object || !decode(object->get(), parts) || !decode(parts[0], first) || !decode(parts[1], last)) break;
+    if (first > last || last - first >= kMostRequests) break;
     for (uint64_t number = first; number <= last; ++number) all.emplace_back(number, pack(parts[2]) + pack(parts[3]));
   }
   return all;
