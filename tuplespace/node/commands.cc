@@ -42,7 +42,7 @@ serves. Other commands start it by themselves on a single host; start it by hand
    --join A:P      enter the community of the node at A:P; copy its community.key to this host's
                    GODWIT_HOME first
    --clients A:P   where programs with a key of godwit keygen use this host's spaces from anywhere; P may
-                   be 0. "off": nowhere, as at first
+                   be 0; off ends it (default: nowhere)
    --segment-size SIZE
                    of the shared memory of this host's pods: bytes, or as in 512M, 4G; from 16M to 64G
                    (default 16G). It is an upper bound: pages of /dev/shm are taken when they are used.

@@ -248,7 +248,7 @@ Result<bool> commit_if(Desk& desk, Transaction& transaction, const Range& range,
       return one.root == range.root && (range.stripe == kStripes || one.stripe == range.stripe);
     });
     places.ranges.push_back(range);
-    Locked locked(desk, places.ranges);
+    LockedRanges locked(desk, places.ranges);
     auto found = take();
     if (!found) return false;
     if (auto no = prepare(desk, transaction, range.root, found->tuple ? memory_of(desk, found->tuple) : 0)) return *no;
