@@ -3,6 +3,8 @@
 
 #include "bridge/service.hh"
 #include "migrate/commands.hh"
+#include "tuplespace/clients/commands.hh"
+#include "tuplespace/clients/service.hh"
 #include "tuplespace/command/command.hh"
 #include "tuplespace/monitor/metrics.hh"
 #include "tuplespace/monitor/top.hh"
@@ -18,9 +20,9 @@
 int main(int argc, char** argv) {
   using namespace godwit;
   this_is_godwit();
-  static constexpr std::array<RegisterRoom, 6> kServices = {register_streams, register_spaces, register_wrapper,
+  static constexpr std::array<RegisterRoom, 7> kServices = {register_streams, register_spaces, register_clients, register_wrapper,
                                                             register_bridge, register_migrate, register_metrics};
-  const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), worker_commands(),
+  const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), worker_commands(), client_commands(),
                                             migrate_commands(), monitor_commands(), node_commands()};
   set_node_rooms(kServices);
   return command_main(argc, argv, rooms);

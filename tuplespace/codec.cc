@@ -1,30 +1,25 @@
 #include "tuplespace/codec.hh"
 
-#include "tuplespace/wire.hh"
+#include "tuplespace/nested.hh"
+#include "tuplespace/objects.hh"
 
 namespace godwit {
 namespace {
 
 enum class Kind : int { kActual = 0, kAny = 1, kTyped = 2, kRange = 3, kPrefix = 4, kOneOf = 5, kNested = 6 };
 
-void pack_tuple(Packer& packer, const Tuple& tuple);
-
-void pack_field(Packer& packer, const Field& field) {
-  switch (field.type()) {
+void pack_field(Packer& packer, const FieldView& field) {
+  switch (field.type) {
     case Type::kNil: packer.add(nullptr); break;
-    case Type::kBool: packer.add(*field.get<bool>()); break;
-    case Type::kInt: packer.add(*field.get<int64_t>()); break;
-    case Type::kFloat: packer.add(*field.get<double>()); break;
-    case Type::kString: packer.add(*field.get<std::string>()); break;
-    case Type::kBytes: packer.add(Bin{field.get<Bytes>()->data}); break;
-    case Type::kTuple: pack_tuple(packer, *field.get<Tuple>()); break;
+    case Type::kBool: packer.add(field.boolean); break;
+    case Type::kInt: packer.add(field.integer); break;
+    case Type::kFloat: packer.add(field.real); break;
+    case Type::kString: packer.add(field.text); break;
+    case Type::kBytes: packer.add(Bin{field.text}); break;
+    case Type::kTuple: add(packer, nested_fields(field)); break;
   }
 }
-
-void pack_tuple(Packer& packer, const Tuple& tuple) {
-  packer.array(tuple.arity());
-  for (const auto& field : tuple.fields()) pack_field(packer, field);
-}
+void pack_field(Packer& packer, const Field& field) { pack_field(packer, FieldView::of(field)); }
 
 struct PatternPacker {
   Packer& packer;
@@ -141,9 +136,16 @@ bool read_template(const msgpack::object& from, Template& to, size_t depth) {
 
 }  // namespace
 
+void add(Packer& packer, TupleView tuple) {
+  packer.array(tuple.size());
+  for (const FieldView& field : tuple) pack_field(packer, field);
+}
+bool decode(const msgpack::object& from, Tuple& to) { return read_tuple(from, to, 1); }
+bool decode(const msgpack::object& from, Template& to) { return read_template(from, to, 1); }
+
 std::string encode(const Tuple& tuple) {
   Packer packer;
-  pack_tuple(packer, tuple);
+  add(packer, views_of(tuple));
   return packer.take();
 }
 

@@ -30,8 +30,8 @@ namespace {
 // ---- godwit node
 
 constexpr std::string_view kNodeUsage =
-    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--segment-size SIZE]
-                   [--metrics A:P] [--foreground]
+    R"(usage: godwit node [--host-name H] [--listen A:P] [--join A:P] [--clients A:P]
+                   [--segment-size SIZE] [--metrics A:P] [--foreground]
        godwit node --stop [--discard]
 
 Runs the daemon of this host, in the background unless --foreground. Prints "ready H A:P" once it
@@ -41,6 +41,8 @@ serves. Other commands start it by themselves on a single host; start it by hand
    --listen A:P    where the nodes of other hosts reach this one; P may be 0 (default: loopback only)
    --join A:P      enter the community of the node at A:P; copy its community.key to this host's
                    GODWIT_HOME first
+   --clients A:P   where programs with a key of godwit keygen use this host's spaces from anywhere; P may
+                   be 0; off ends it (default: nowhere)
    --segment-size SIZE
                    of the shared memory of this host's pods: bytes, or as in 512M, 4G; from 16M to 64G
                    (default 16G). It is an upper bound: pages of /dev/shm are taken when they are used.
@@ -210,10 +212,10 @@ std::optional<uint64_t> parse_segment_size(std::string_view text) {
 }
 
 int run_node(const Args& args) {
-  static constexpr std::array<OptionSpec, 8> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
-                                                        {"--join", Takes::kValue}, {"--segment-size", Takes::kValue},
-                                                        {"--metrics", Takes::kValue}, {"--foreground"}, {"--stop"},
-                                                        {"--discard"}}};
+  static constexpr std::array<OptionSpec, 9> kSpecs = {{{"--host-name", Takes::kValue}, {"--listen", Takes::kValue},
+                                                        {"--join", Takes::kValue}, {"--clients", Takes::kValue},
+                                                        {"--segment-size", Takes::kValue}, {"--metrics", Takes::kValue},
+                                                        {"--foreground"}, {"--stop"}, {"--discard"}}};
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("node", options.error().what);
   if (!options->words().empty()) return usage_error("node", "unexpected word '" + options->words()[0] + "'");
@@ -225,6 +227,8 @@ int run_node(const Args& args) {
     return usage_error("node", "--metrics takes ADDRESS:PORT with an address of this host, or off, not '" + *metrics + "'");
   if (auto join = options->value("--join"); join && !is_joinable(*join))
     return usage_error("node", "--join takes the ADDRESS:PORT that another host's node has printed, not '" + *join + "'");
+  if (auto clients = options->value("--clients"); clients && *clients != "off" && !is_listenable(*clients))
+    return usage_error("node", "--clients takes ADDRESS:PORT with an address of this host, or off, not '" + *clients + "'");
   auto size = options->value("--segment-size");
   uint64_t segment_size = size ? parse_segment_size(*size).value_or(0) : 0;
   if (size && !segment_size)
@@ -234,7 +238,8 @@ int run_node(const Args& args) {
   if (options->has("--discard") && !options->has("--stop")) return usage_error("node", "--discard goes with --stop");
   if (options->has("--stop")) return stop_node(*home, options->has("--discard"));
   NodeOptions wanted{options->value("--host-name").value_or(""), options->value("--listen").value_or(""),
-                     options->value("--join").value_or(""), segment_size, options->value("--metrics").value_or("")};
+                     options->value("--join").value_or(""), segment_size, options->value("--metrics").value_or(""),
+                     options->value("--clients").value_or("")};
   return options->has("--foreground") ? serve_in_foreground(*home, wanted) : serve_in_background(*home, wanted);
 }
 
@@ -244,7 +249,7 @@ constexpr std::string_view kHostsUsage =
     R"(usage: godwit hosts [--json]
 
 Lists the hosts of the community: name, the address of its node, whether the node answers now, how many
-pods it runs.
+pods it runs, where it serves remote clients.
 )";
 
 int run_hosts(const Args& args) {
@@ -252,7 +257,7 @@ int run_hosts(const Args& args) {
   auto options = Options::parse(args, kSpecs);
   if (!options) return usage_error("hosts", options.error().what);
   if (!options->words().empty()) return usage_error("hosts", "unexpected word '" + options->words()[0] + "'");
-  return show_facts("hosts", "hosts", pack_map(), options->has("--json"), {"host", "address", "present", "pods", "this"});
+  return show_facts("hosts", "hosts", pack_map(), options->has("--json"), {"host", "address", "present", "pods", "clients", "this"});
 }
 
 // ---- hidden

@@ -128,30 +128,38 @@ bool Home::is_locked(std::string_view name) const {
 
 namespace {
 
-Error bad_key(const std::string& path) {
-  return make_error(std::errc::invalid_argument,
-                    path + " holds no community key; copy it again from a host of the community");
-}
+Error bad_key(std::string text) { return make_error(std::errc::invalid_argument, std::move(text)); }
 
 // Two lines, public and secret, 40 characters of Z85 each.
-Result<CommunityKey> parse_key(const std::string& text, const std::string& path) {
-  if (text.size() < 81 || text[40] != '\n') return bad_key(path);
+std::optional<CommunityKey> parse_key(const std::string& text) {
+  if (text.size() < 81 || text[40] != '\n') return std::nullopt;
   CommunityKey key{text.substr(0, 40), text.substr(41, 40)};
-  if (!key_pair_matches(key.public_key, key.secret_key)) return bad_key(path);
+  if (!key_pair_matches(key.public_key, key.secret_key)) return std::nullopt;
   return key;
 }
 
 }  // namespace
 
-// Under a lock, so that two first users agree.
 Result<CommunityKey> Home::community_key() const {
   std::string path = file("community.key");
+  return key_pair(path, bad_key(path + " holds no community key; copy it again from a host of the community"));
+}
+
+Result<CommunityKey> Home::clients_key() const {
+  std::string path = file("clients.key");
+  return key_pair(path, bad_key(path + " holds no key; remove it, restart the node, and make all clients new keys"));
+}
+
+// Under a lock, so that two first users agree. bad: what to say of a file that holds none.
+Result<CommunityKey> Home::key_pair(const std::string& path, const Error& bad) const {
   auto lock = wait_lock("key.lock");
   if (!lock) return lock.error();
   auto text = read_file(path, 4096);
   if (text) {
     chmod(path.c_str(), 0600);  // it was perhaps copied with a looser mode
-    return parse_key(*text, path);
+    auto key = parse_key(*text);
+    if (!key) return bad;
+    return *key;
   }
   if (text.error().code != std::errc::no_such_file_or_directory) return text.error();
   CommunityKey key = make_key_pair();
@@ -179,6 +187,7 @@ Result<NodeSettings> Home::settings() const {
   out.host_number = fields.get_or<uint32_t>("host_number", 0);
   out.segment_size = fields.get_or<uint64_t>("segment_size", 0);
   out.metrics = fields.get_or<std::string>("metrics", "");
+  out.clients = fields.get_or<std::string>("clients", "");
   return out;
 }
 
@@ -186,7 +195,7 @@ Result<void> Home::save(const NodeSettings& s) const {
   return replace_file(file("node.conf"),
                       pack_map("host_name", s.host_name, "listen", s.listen, "join", s.join, "community",
                                s.community, "home", s.home, "host_number", s.host_number, "segment_size",
-                               s.segment_size, "metrics", s.metrics),
+                               s.segment_size, "metrics", s.metrics, "clients", s.clients),
                       Durable::kYes);
 }
 

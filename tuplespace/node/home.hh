@@ -30,6 +30,7 @@ struct NodeSettings {
   uint32_t host_number = 0;   // random, 24 bits
   uint64_t segment_size = 0;  // bytes, of a segment that is made anew; 0: the default
   std::string metrics;        // A:P; empty: not served
+  std::string clients;        // A:P as last bound, where remote clients are served; empty: they are not
 };
 
 class Home {
@@ -47,6 +48,7 @@ class Home {
 
   /// Makes the key on first use.
   Result<CommunityKey> community_key() const;
+  Result<CommunityKey> clients_key() const;  // of the node, for its clients
   Result<NodeSettings> settings() const;  // none yet: defaults
   Result<void> save(const NodeSettings& settings) const;
 
@@ -61,6 +63,7 @@ class Home {
   std::vector<std::string> pod_folders() const;
 
  private:
+  Result<CommunityKey> key_pair(const std::string& path, const Error& bad) const;
   explicit Home(std::string path, UniqueFd folder) : path_(std::move(path)), folder_(std::move(folder)) {}
   std::string path_;
   UniqueFd folder_;

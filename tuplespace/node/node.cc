@@ -90,6 +90,11 @@ std::string Node::listen_address() const {
   return parsed ? parsed->address : "127.0.0.1";
 }
 
+Result<void> Node::serves_clients_at(std::string address) {
+  settings_.clients = std::move(address);
+  return home_.save(settings_);
+}
+
 Result<void> Node::settle_identity(const NodeOptions& options) {
   auto settings = home_.settings();
   if (!settings) return settings.error();
@@ -103,6 +108,7 @@ Result<void> Node::settle_identity(const NodeOptions& options) {
                       "'" + settings_.host_name + "' is no host name; use letters, digits, '.', '_' and '-'");
   if (options.segment_size) settings_.segment_size = options.segment_size;
   if (!options.metrics.empty()) settings_.metrics = options.metrics == "off" ? "" : options.metrics;
+  if (!options.clients.empty()) settings_.clients = options.clients == "off" ? "" : options.clients;
   if (settings_.join.empty()) first_of_ = settings_.community;
   join_asked_ = !options.join.empty();
   if (join_asked_) settings_.join = options.join;
@@ -359,7 +365,8 @@ void Node::serve_own_methods() {
   }, Retry::kRepeated);
   serve("node.info", [this](const auto&, Reply reply) {
     reply.send(pack_map("host", self_.name, "address", self_.address, "pid", static_cast<int>(getpid()), "first",
-                        replica_->is_first(), "number", self_.number, "applied", directory().applied()));
+                        replica_->is_first(), "number", self_.number, "applied", directory().applied(), "clients",
+                        settings_.clients));
   }, Retry::kRepeated);
   serve("node.stop", [this](const auto& params, Reply reply) {
     bool discard = Fields(params).get_or<bool>("discard", false);
@@ -380,10 +387,11 @@ void Node::gather_hosts(Reply reply) {
     for (const auto& [name, host] : directory().hosts()) {
       auto answer = all.answers.find(name);
       bool answers = answer != all.answers.end() && answer->second;
+      std::string clients = answers ? Fields(answer->second->get()).get_or<std::string>("clients", "") : "";
       auto pods = std::count_if(directory().pods().begin(), directory().pods().end(),
                                 [&](const auto& pod) { return pod.second.host == host.name; });
       packer.add(Raw{pack_map("host", name, "address", host.address, "present", answers, "pods",
-                              static_cast<uint64_t>(pods), "this", name == self_.name)});
+                              static_cast<uint64_t>(pods), "clients", clients, "this", name == self_.name)});
     }
     reply.send(packer.take());
   });

@@ -28,6 +28,7 @@ struct NodeOptions {
   std::string join;       // A:P; empty: as before, or none: this is a community's first node
   uint64_t segment_size = 0;  // bytes; 0: as before, or the default
   std::string metrics{};  // A:P; "off": not any more; empty: as before, or not at all
+  std::string clients{};  // the same, of remote clients
 };
 
 class Node {
@@ -51,6 +52,10 @@ class Node {
   const std::string& metrics_address() const { return settings_.metrics; }
   /// The address part of address(): where to bind a carrier or a move's socket.
   std::string listen_address() const;
+  /// Where remote clients are to be served, A:P; empty: nowhere.
+  const std::string& clients_address() const { return settings_.clients; }
+  /// Where they are. Remembered.
+  Result<void> serves_clients_at(std::string address);
 
   void serve(std::string_view method, Handler handler, Retry retry = Retry::kRemembered) {
     server_.serve(method, std::move(handler), retry);

@@ -37,6 +37,8 @@ bool key_pair_matches(const std::string& public_key, const std::string& secret_k
   return public_key == derived;
 }
 
+bool is_public_key(const std::string& key) { return !decode_key(key).empty(); }
+
 struct Socket::Body {
   zmq::socket_t socket;
 };

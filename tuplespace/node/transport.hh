@@ -18,6 +18,8 @@ namespace godwit {
 
 CommunityKey make_key_pair();
 bool key_pair_matches(const std::string& public_key, const std::string& secret_key);
+/// Whether that could be one, in Z85.
+bool is_public_key(const std::string& key);
 
 using Frames = std::vector<std::string>;
 

@@ -61,15 +61,21 @@ class LocalBackend final : public Backend {
   store::Store store_;
 };
 
+std::optional<Error> own(std::string_view name) {
+  if (!is_own_space(name)) return std::nullopt;
+  return make_error(std::errc::invalid_argument, "names that begin with a dot are of Godwit's own spaces; choose another");
+}
+
 // net is no space of the store, so that nobody takes one for the other.
 std::optional<Error> reserved(std::string_view name) {
-  if (name != kNetSpace) return std::nullopt;
+  if (name != kNetSpace) return own(name);
   return make_error(std::errc::invalid_argument, "net is the socket traffic, always there; choose another name");
 }
 
 }  // namespace
 
 Result<std::shared_ptr<Backend>> local_backend(std::shared_ptr<Host> host, std::string_view name) {
+  if (auto no = own(name)) return *no;
   auto store = store::Store::open(host->segment(), name);
   if (!store) return store.error();
   return std::shared_ptr<Backend>(std::make_shared<LocalBackend>(std::move(host), name, std::move(*store)));
@@ -94,13 +100,17 @@ Result<void> drop_space(Host& host, std::string_view name) {
 Result<std::vector<SpaceFacts>> list_spaces(Host& host) {
   auto desk = store::Desk::of(host.segment());
   if (!desk) return desk.error();
-  return store::list_spaces(**desk);
+  auto all = store::list_spaces(**desk);
+  std::erase_if(all, [](const SpaceFacts& space) { return is_own_space(space.name); });
+  return all;
 }
 
 Result<std::vector<store::WaitFacts>> list_waits(Host& host) {
   auto desk = store::Desk::of(host.segment());
   if (!desk) return desk.error();
-  return store::list_waits(**desk);
+  auto all = store::list_waits(**desk);
+  std::erase_if(all, [](const store::WaitFacts& wait) { return is_own_space(wait.space); });
+  return all;
 }
 
 }  // namespace godwit

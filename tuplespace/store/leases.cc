@@ -8,6 +8,7 @@
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/publish.hh"
 #include "tuplespace/store/sleep.hh"
+#include "tuplespace/store/transactions.hh"
 
 namespace godwit::store {
 namespace {
@@ -213,14 +214,15 @@ std::optional<Delivery> deliver_for(Desk& desk, Waiter& waiter, Time time) {
   return Delivery{ref, stored.place.stripe, lease.number};
 }
 
-bool acknowledge(Desk& desk, Root& root, const Delivery& delivery) {
+bool acknowledge(Desk& desk, Root& root, const Delivery& delivery, Transaction* transaction) {
   {
     Locked locked(desk, root, delivery.stripe);
     Lease* lease = find_delivery(desk, locked.stripe(), delivery);
     if (!lease) return false;
     Ref tuple = lease->tuple;
     end_delivery(desk, locked.stripe(), delivery.lease);
-    discard(desk, tuple);
+    if (transaction) keep(desk, *transaction, tuple, [] {});
+    else discard(desk, tuple);
   }
   give(desk, kSecondHand);
   made_room(root);

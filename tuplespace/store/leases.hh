@@ -42,8 +42,8 @@ struct Delivery {
 };
 /// What the waiter holds is taken for that time. nullopt: no memory.
 std::optional<Delivery> deliver_for(Desk& desk, Waiter& waiter, Time time);
-/// The tuple is gone. False: the delivery is over, and the tuple is back or another's.
-bool acknowledge(Desk& desk, Root& root, const Delivery& delivery);
+/// The tuple is gone; with a transaction, once that commits. False: the delivery is over, and the tuple is back or another's.
+bool acknowledge(Desk& desk, Root& root, const Delivery& delivery, Transaction* transaction = nullptr);
 /// It comes back after that time.
 bool release(Desk& desk, Root& root, const Delivery& delivery, Time delay);
 /// The delivery lasts that long from now on.

@@ -111,6 +111,11 @@ void ring(Requests& requests) {
   if (ring(requests.bell, requests.sleeps)) shared::wake_one(requests.bell);
 }
 
+void ring_thread(Desk& desk, uint32_t owner) {
+  Bench* bench = desk.bench_of(owner);
+  if (bench && bench->requests) ring(table_of(desk, *bench));
+}
+
 bool await_ring(Requests& requests, uint32_t seen, Deadline deadline) {
   requests.sleeps = 1;
   return sleep_on(requests.bell, seen, deadline, kTick);

@@ -29,6 +29,8 @@ bool end_requests(Desk& desk, Bench& bench);
 Requests* requests_of(Desk& desk);
 /// Wakes the thread whose they are.
 void ring(Requests& requests);
+/// The same for a thread, if it has requests.
+void ring_thread(Desk& desk, uint32_t owner);
 /// Sleeps until the bell is no longer `seen`, at most until the deadline. returns false after a tick: look at all.
 bool await_ring(Requests& requests, uint32_t seen, Deadline deadline);
 /// The numbers of those that were answered since the last call.

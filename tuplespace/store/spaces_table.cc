@@ -214,7 +214,7 @@ std::set<int> processes(Desk& desk) {
 
 bool is_in_use(Desk& desk) {
   for (const SpaceFacts& space : list_spaces(desk))
-    if (space.tuples || space.name != kDefaultSpace) return true;
+    if (space.tuples || (space.name != kDefaultSpace && !is_own_space(space.name))) return true;
   return !processes(desk).empty();
 }
 

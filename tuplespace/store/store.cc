@@ -92,8 +92,25 @@ Result<void> Store::commit(const shared::Segment& segment, Transaction& transact
   }
 }
 
-Result<bool> Store::acknowledge(const Delivery& delivery) {
-  return work<bool>([&](Desk& desk) -> Result<bool> { return store::acknowledge(desk, *root_, delivery); });
+Result<bool> Store::commit_if(Condition condition, std::span<const TemplateView> any_of, Transaction& transaction) {
+  if (auto no = refuse(any_of)) return *no;
+  return work<bool>([&](Desk& desk) -> Result<bool> {
+    std::optional<Error> no;
+    Range range{root_, stripe_of(*root_, any_of)};
+    auto done = store::commit_if(desk, transaction, range, [&]() -> std::optional<Found> {
+      if (no = closed(); no) return std::nullopt;
+      std::span<Stripe> all = range.stripe == kStripes ? stripes_of(*root_) : std::span(&root_->stripes[range.stripe], 1);
+      Found found = find(desk, all, any_of);
+      if ((condition == Condition::kInstead) != (found.tuple != 0)) return std::nullopt;
+      return found;
+    });
+    if (no) return *no;
+    return done;
+  });
+}
+
+Result<bool> Store::acknowledge(const Delivery& delivery, Transaction* transaction) {
+  return work<bool>([&](Desk& desk) -> Result<bool> { return store::acknowledge(desk, *root_, delivery, transaction); });
 }
 Result<bool> Store::release(const Delivery& delivery, Time delay) {
   return work<bool>([&](Desk& desk) -> Result<bool> { return store::release(desk, *root_, delivery, delay); });

@@ -15,11 +15,17 @@
 
 namespace godwit::store {
 
+/// Of a tuple: when it came, by its age; when it goes, on the host's monotonic clock. 0: it is new; never.
+struct Lifetime {
+  uint64_t age = 0, due = 0;
+};
+
 /// Whose a taken tuple is then: a transaction's, a delivery's, or else the caller's for good.
 struct Keeping {
   Transaction* transaction = nullptr;
   Time time{};
   std::optional<Delivery>* delivery = nullptr;
+  Lifetime* lifetime = nullptr;  // not null: is told the tuple's
 };
 
 /// A watch, and how far its thread has got.
@@ -69,7 +75,8 @@ class Store {
   /// returns  the delivery; nullopt: there was none, or receive left it.
   Result<std::optional<Delivery>> in_for(Time time, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   /// Of a delivery, by any thread. returns false: it is over.
-  Result<bool> acknowledge(const Delivery& delivery);
+  /// transaction: of the calling thread; then the tuple is gone once that commits.
+  Result<bool> acknowledge(const Delivery& delivery, Transaction* transaction = nullptr);
   Result<bool> release(const Delivery& delivery, Time delay);
   Result<bool> extend(const Delivery& delivery, Time time);
 
@@ -81,21 +88,27 @@ class Store {
   /// Shows what has answered a request of the calling thread, which is over then.
   /// returns  whether receive took the tuple, or it went back; nullopt: it is not answered yet, and goes on.
   /// errors   of the space; the request is over.
-  Result<std::optional<bool>> receive(uint32_t request, const Receive& receive);
+  Result<std::optional<bool>> receive(uint32_t request, const Receive& receive, const Keeping& keeping = {});
   /// Ends it. What has answered it meanwhile goes back.
   void withdraw(uint32_t request);
 
   /// Ends a transaction of the calling thread, which may then be used again: all of it happens at one moment.
   /// errors   those of store::commit; the transaction is as it was.
   static Result<void> commit(const shared::Segment& segment, Transaction& transaction);
+  /// Commits if, at that moment, none is in this space that matches (kUnless), or one is (kInstead), which it takes then.
+  /// returns  whether it has happened; if not, the transaction is as it was.
+  Result<bool> commit_if(Condition condition, std::span<const TemplateView> any_of, Transaction& transaction);
 
   /// How many match any of them, at one moment.
   Result<uint64_t> count(std::span<const TemplateView> any_of);
 
   /// The same within a transaction of the calling thread (transactions.hh). What is put comes when it commits; it does not
   /// wait for room. What is taken is back if it does not. The transaction sees what it has put, after what is in the space.
-  Result<void> out_within(Transaction& transaction, TupleView tuple);
+  /// lifetime: one that was taken before comes back to its place, also into a full space; a mortal one goes at its time.
+  Result<void> out_within(Transaction& transaction, TupleView tuple, const Lifetime& lifetime = {});
   Result<bool> in_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
+  /// The same without a wait; tells the tuple's lifetime.
+  Result<bool> inp_within(Transaction& transaction, std::span<const TemplateView> any_of, const Receive& receive, Lifetime* lifetime);
   Result<bool> rd_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive);
   Result<uint64_t> count_within(const Transaction& transaction, std::span<const TemplateView> any_of);
 
@@ -114,7 +127,13 @@ class Store {
   /// Shows the next tuple that has come. returns false: none has yet, and wait is null.
   Result<bool> next(Watching& watching, const Wait* wait, const std::function<void(TupleView)>& show);
   void end_watch(const Watching& watching);
+  /// Whether next() may have something to show. A watch also rings the requests' bell of its thread (requests.hh).
+  bool has_come(const Watching& watching) const;
 
+  /// Whether an out that finds no room waits for it, if it may.
+  bool waits_for_room() const { return root_->blocks_when_full; }
+  /// Whether it is the space still that was opened; a damaged one is.
+  bool is_open() const { return root_->generation.load() == generation_; }
   const shared::Segment& segment() const { return segment_; }
 
  private:

@@ -42,21 +42,27 @@ class Showing {
   Waiter& waiter_;
 };
 
+uint64_t due_or_never(const Desk& desk, const Stored& stored) { return stored.pins & kMortal ? due_of(desk, stored) : 0; }
+
 // What the waiter has got.
 Result<bool> show(Desk& desk, Waiter& waiter, const Store::Receive& receive, const Keeping& keeping = {}) {
   Showing showing(desk, waiter);
   if (!receive(fields_of(desk, stored_at(desk, waiter.held ? waiter.held : waiter.pinned)).view())) return false;
   if (!waiter.held) return true;
-  if (keeping.transaction) keep(desk, *keeping.transaction, waiter);
+  const Stored& stored = stored_at(desk, waiter.held);
+  if (keeping.lifetime) *keeping.lifetime = {stored.age, due_or_never(desk, stored)};
+  if (keeping.transaction) keep(desk, *keeping.transaction, waiter.held, [&] { desk.set(&waiter.held, Ref{0}); });
   else if (!keeping.delivery) deliver(desk, waiter);
   else if (*keeping.delivery = deliver_for(desk, waiter, keeping.time); !*keeping.delivery) return segment_full();
   return true;
 }
 
 // What the transaction itself has put.
-bool show_put(Desk& desk, Transaction& transaction, Ref put, Verb verb, const Store::Receive& receive) {
-  if (!receive(fields_of(desk, stored_at(desk, put)).view())) return false;
-  if (verb == Verb::kIn) remove_put(desk, transaction, put);
+bool show_put(Desk& desk, const Keeping& keeping, Ref put, Verb verb, const Store::Receive& receive) {
+  const Stored& stored = stored_at(desk, put);
+  if (!receive(fields_of(desk, stored).view())) return false;
+  if (keeping.lifetime) *keeping.lifetime = {0, due_or_never(desk, stored)};
+  if (verb == Verb::kIn) remove_put(desk, *keeping.transaction, put);
   return true;
 }
 
@@ -70,6 +76,9 @@ Result<bool> Store::rd(std::span<const TemplateView> any_of, const Wait* wait, c
 }
 Result<bool> Store::in_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
   return get(Verb::kIn, any_of, wait, receive, {&transaction});
+}
+Result<bool> Store::inp_within(Transaction& transaction, std::span<const TemplateView> any_of, const Receive& receive, Lifetime* lifetime) {
+  return get(Verb::kIn, any_of, nullptr, receive, {&transaction, {}, nullptr, lifetime});
 }
 Result<bool> Store::rd_within(Transaction& transaction, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive) {
   return get(Verb::kRd, any_of, wait, receive, {&transaction});
@@ -93,7 +102,7 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
       bool own = transaction && transaction->puts;  // which nobody else can take: they are looked at before a wait
       auto seen = look(desk, desk.bench->waiter, wanted, wait && !why && !own, &copied);
       if (seen && *seen == Seen::kNone && own) {
-        if (Ref put = find_put(desk, *transaction, *root_, any_of)) return show_put(desk, *transaction, put, verb, receive);
+        if (Ref put = find_put(desk, *transaction, *root_, any_of)) return show_put(desk, keeping, put, verb, receive);
         seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
       }
       if (!seen) return seen.error();
@@ -150,7 +159,7 @@ Result<uint32_t> Store::request(Verb verb, std::span<const TemplateView> any_of,
   });
 }
 
-Result<std::optional<bool>> Store::receive(uint32_t number, const Receive& receive) {
+Result<std::optional<bool>> Store::receive(uint32_t number, const Receive& receive, const Keeping& keeping) {
   return work<std::optional<bool>>([&](Desk& desk) -> Result<std::optional<bool>> {
     Waiter& request = request_at(desk, number);
     bool waits = request.state.load(std::memory_order_acquire) & kWaits;
@@ -159,10 +168,11 @@ Result<std::optional<bool>> Store::receive(uint32_t number, const Receive& recei
     if (waits && !answered && !no) return std::optional<bool>();
     end_wait(desk, request);
     answered = request.held || request.pinned;
-    bool received = answered && store::show(desk, request, receive).value();
+    Result<bool> received = answered ? store::show(desk, request, receive, keeping) : false;
     if (settle(desk, request)) free_request(desk, *desk.bench, request);
     if (!answered && no) return *no;
-    return std::optional(received);
+    if (!received) return received.error();
+    return std::optional(*received);
   });
 }
 

@@ -18,13 +18,16 @@ Result<void> Store::put(TupleView tuple, std::optional<uint64_t> due, const Wait
   });
 }
 
-Result<void> Store::out_within(Transaction& transaction, TupleView tuple) {
+Result<void> Store::out_within(Transaction& transaction, TupleView tuple, const Lifetime& lifetime) {
   uint64_t length = encoded_size(tuple);
   if (auto no = too_large(tuple, length)) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
     if (auto no = closed()) return *no;
-    if (!write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length)) return segment_full();
-    add_put(desk, transaction, generation_);
+    uint64_t tail = lifetime.due ? mortal_tail(length) : 0;
+    if (!write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length, tail)) return segment_full();
+    Stored& stored = stored_at(desk, desk.bench->in_hand[kFirstHand]);
+    if (lifetime.due && !make_mortal(desk, stored, lifetime.due)) return give(desk, kFirstHand), segment_full();
+    add_put(desk, transaction, generation_, lifetime.age);
     return {};
   });
 }

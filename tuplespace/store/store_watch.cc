@@ -55,6 +55,12 @@ std::optional<Error> Store::look_at_watch(Desk& desk, Watching& watching, uint32
   return closed();
 }
 
+bool Store::has_come(const Watching& watching) const {
+  auto desk = Desk::of(segment_);
+  if (!desk || watching.owner != (*desk)->owner()) return true;
+  return !is_open() || __atomic_load_n(&(*desk)->at<Watch>(watching.watch.ref).come, __ATOMIC_ACQUIRE) != watching.seen;
+}
+
 void Store::end_watch(const Watching& watching) {
   (void)work<void>([&](Desk& desk) -> Result<void> {
     if (watching.owner == desk.owner()) store::end_watch(desk, *root_, watching.watch);

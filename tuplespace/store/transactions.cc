@@ -11,6 +11,8 @@
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
 #include "tuplespace/store/errors.hh"
+#include "tuplespace/store/index.hh"
+#include "tuplespace/store/leases.hh"
 #include "tuplespace/store/one_moment.hh"
 #include "tuplespace/store/publish.hh"
 #include "tuplespace/store/shapes.hh"
@@ -54,20 +56,27 @@ Places places_of(Desk& desk, Ref list) {
 
 bool is_of(const Root& root, const Stored& stored) { return stored.place.space == root.number; }
 
-// Everything that can fail, with the stripes locked.
-std::optional<Error> prepare(Desk& desk, const Transaction& transaction) {
+// What a put, which is linked nowhere, keeps in its place in the first index.
+uint64_t age_before(const Stored& stored) {
+  uint64_t age;
+  std::memcpy(&age, &stored.nodes[0], sizeof age);
+  return age;
+}
+
+// Everything that can fail, with the stripes locked. freed: that the commit frees in `in`.
+std::optional<Error> prepare(Desk& desk, const Transaction& transaction, const Root* in = nullptr, uint64_t freed = 0) {
   std::map<Root*, uint64_t> bytes;
   std::optional<Error> no;
   for_each_of(desk, transaction.puts, [&](Ref ref, const Stored& stored) {
     Root& root = root_for(desk, stored);
     if (!no) no = closed(root, static_cast<uint32_t>(stored.age));
     if (no) return;
-    if (root.capacity) bytes[&root] += memory_of(desk, ref);
+    if (root.capacity && !age_before(stored)) bytes[&root] += memory_of(desk, ref);
     Ref shape = blaming(root, [&] { return shape_for(desk, stripe_for(desk, stored), fields_of(desk, stored).view()); });
     if (!shape) no = segment_full();
   });
   for (const auto& [root, more] : bytes)
-    if (!no && root->stripes[0].bytes + more > root->capacity) no = no_room(*root, more);
+    if (!no && root->stripes[0].bytes + more - (root == in ? freed : 0) > root->capacity) no = no_room(*root, more);
   return no;
 }
 
@@ -96,8 +105,10 @@ bool take_off(Desk& desk, Ref& list, F f) {
 // Nothing fails: the shapes are there.
 void publish_puts(Desk& desk, Transaction& transaction) {
   (void)take_off(desk, transaction.puts, [&](Root& root, Stored& stored, const std::function<void()>& let_go) {
-    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), true,
-                    root.born > transaction.decided_at, let_go);
+    uint64_t age = age_before(stored);
+    if (age) stored.age = age;
+    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), age == 0,
+                    root.born > (age ? age : transaction.decided_at), let_go);
   });
 }
 
@@ -120,10 +131,13 @@ void discard_taken(Desk& desk, Transaction& transaction) {
 void discard_puts(Desk& desk, Transaction& transaction) {
   Steps steps(desk, ~0ull);
   for (; transaction.puts; steps.take()) {
+    const Stored& stored = stored_at(desk, transaction.puts);
     pick_up(desk, kFirstHand, transaction.puts);
-    desk.set(&transaction.puts, stored_at(desk, transaction.puts).newer);
+    pick_up_lease(desk, stored);
+    desk.set(&transaction.puts, stored.newer);
     desk.commit();
     give(desk, kFirstHand);
+    give(desk, kThirdHand);
   }
 }
 
@@ -160,23 +174,25 @@ Transaction* begin_transaction(Desk& desk) {
   return &made;
 }
 
-void keep(Desk& desk, Transaction& transaction, Waiter& waiter) {
-  Stored& stored = stored_at(desk, waiter.held);
+void keep(Desk& desk, Transaction& transaction, Ref tuple, const std::function<void()>& let_go) {
+  Stored& stored = stored_at(desk, tuple);
   desk.set(&stored.shape, Ref{0});
   desk.set(&stored.newer, transaction.taken);
-  desk.set(&transaction.taken, waiter.held);
-  desk.set(&waiter.held, Ref{0});
+  desk.set(&transaction.taken, tuple);
+  let_go();
   desk.commit();
 }
 
-void add_put(Desk& desk, Transaction& transaction, uint32_t generation) {
+void add_put(Desk& desk, Transaction& transaction, uint32_t generation, uint64_t age) {
   Ref ref = desk.bench->in_hand[kFirstHand];
   Stored& stored = stored_at(desk, ref);
   stored.age = generation;
   stored.shape = stored.newer = 0;
+  std::memcpy(static_cast<void*>(&stored.nodes[0]), &age, sizeof age);
   desk.set(transaction.puts ? &stored_at(desk, transaction.last_put).newer : &transaction.puts, ref);
   desk.set(&transaction.last_put, ref);
   put_down(desk, kFirstHand);
+  if (stored.pins & kMortal) put_down(desk, kThirdHand);
   desk.commit();
 }
 
@@ -204,8 +220,10 @@ void remove_put(Desk& desk, Transaction& transaction, Ref put) {
   desk.set(before ? &stored_at(desk, before).newer : &transaction.puts, stored_at(desk, put).newer);
   if (transaction.last_put == put) desk.set(&transaction.last_put, before);
   pick_up(desk, kFirstHand, put);
+  pick_up_lease(desk, stored_at(desk, put));
   desk.commit();
   give(desk, kFirstHand);
+  give(desk, kThirdHand);
 }
 
 std::optional<Error> commit(Desk& desk, Transaction& transaction) {
@@ -221,6 +239,30 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction) {
   }
   if (!transaction.puts) finish(desk, transaction);  // else conclude does
   return std::nullopt;
+}
+
+Result<bool> commit_if(Desk& desk, Transaction& transaction, const Range& range, const Take& take) {
+  {
+    Places places = places_of(desk, transaction.puts);
+    std::erase_if(places.ranges, [&](const Range& one) {
+      return one.root == range.root && (range.stripe == kStripes || one.stripe == range.stripe);
+    });
+    places.ranges.push_back(range);
+    LockedRanges locked(desk, places.ranges);
+    auto found = take();
+    if (!found) return false;
+    if (auto no = prepare(desk, transaction, range.root, found->tuple ? memory_of(desk, found->tuple) : 0)) return *no;
+    if (found->tuple) places.stripes.push_back(found->stripe);
+    OneMoment moment(desk, places.stripes);
+    if (found->tuple) {
+      unlink(desk, *found->stripe, found->tuple);
+      keep(desk, transaction, found->tuple, [] {});
+    }
+    decide(desk, transaction);
+    publish_puts(desk, transaction);
+  }
+  if (!transaction.puts) finish(desk, transaction);
+  return true;
 }
 
 bool roll_back(Desk& desk, Transaction& transaction) {

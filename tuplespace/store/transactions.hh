@@ -7,19 +7,22 @@
 //   rolling back what was taken goes back by its age, at one moment too; the puts are discarded
 // A record belongs to its thread, and is linked from its bench; whoever reaps that finishes it.
 #pragma once
+#include <functional>
 #include <optional>
 
 #include "tuplespace/result.hh"
+#include "tuplespace/store/look.hh"
 #include "tuplespace/store/root.hh"
 
 namespace godwit::store {
 
 /// A new one of the calling thread. null: no memory.
 Transaction* begin_transaction(Desk& desk);
-/// What the waiter holds is the transaction's.
-void keep(Desk& desk, Transaction& transaction, Waiter& waiter);
-/// The tuple in the first hand, written for a stripe of that generation of its space, is to be put.
-void add_put(Desk& desk, Transaction& transaction, uint32_t generation);
+/// A tuple that is linked nowhere is the transaction's. let_go: takes it from whoever had it before, in the same step.
+void keep(Desk& desk, Transaction& transaction, Ref tuple, const std::function<void()>& let_go);
+/// The tuple in the first hand (and its lease in the third, if it is mortal), written for a stripe of that generation of its
+/// space, is to be put. age: that it had before, and whose place it comes back to; 0: it is new.
+void add_put(Desk& desk, Transaction& transaction, uint32_t generation, uint64_t age);
 
 /// The first of the puts into the space that matches; 0: none.
 Ref find_put(Desk& desk, const Transaction& transaction, const Root& root, std::span<const TemplateView> any_of);
@@ -31,6 +34,10 @@ void remove_put(Desk& desk, Transaction& transaction, Ref put);
 /// errors   identifier_removed, EUCLEAN: of a space that something is put into; no_space_on_device: a space or the segment is
 ///          full; message_size: a space will never have the room. The transaction is as it was.
 std::optional<Error> commit(Desk& desk, Transaction& transaction);
+/// The same if take(), called with that range locked too, says so: with a tuple of the range that is taken then, or none.
+/// returns  false: it said nullopt, and the transaction is as it was.
+using Take = std::function<std::optional<Found>()>;
+Result<bool> commit_if(Desk& desk, Transaction& transaction, const Range& range, const Take& take);
 /// The same with nothing done. false: no memory now to put back all that was taken; what is left is for another time.
 bool roll_back(Desk& desk, Transaction& transaction);
 

@@ -7,6 +7,7 @@
 #include "tuplespace/shared/futex.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/requests.hh"
 #include "tuplespace/store/sleep.hh"
 #include "tuplespace/store/waiters.hh"
 
@@ -105,13 +106,13 @@ void ring(Watch& watch) {
 
 void ring_watches(Desk& desk, Root& root, Ref tuple) {
   for_each_watch(desk, root, [&](Ref, Watch& watch) {
-    if (watch.come && place_in(watch, watch.come - 1) == tuple) ring(watch);
+    if (watch.come && place_in(watch, watch.come - 1) == tuple) ring(watch), ring_thread(desk, watch.owner);
     return true;
   });
 }
 
 void ring_all_watches(Desk& desk, Root& root) {
-  for_each_watch(desk, root, [](Ref, Watch& watch) { return ring(watch), true; });
+  for_each_watch(desk, root, [&](Ref, Watch& watch) { return ring(watch), ring_thread(desk, watch.owner), true; });
 }
 
 Watch* find_watch(Desk& desk, Root& root, WatchRef watch) {

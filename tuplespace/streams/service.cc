@@ -476,7 +476,7 @@ std::string StreamService::farewell() const {
   if (!segment_.valid()) return "";
   uint64_t tuples = 0;
   if (auto desk = store::Desk::of(segment_))
-    for (const SpaceFacts& space : store::list_spaces(**desk)) tuples += space.tuples;
+    for (const SpaceFacts& space : store::list_spaces(**desk)) tuples += is_own_space(space.name) ? 0 : space.tuples;
   return tuples ? "spaces keep " + std::to_string(tuples) + (tuples == 1 ? " tuple" : " tuples") : "";
 }
 

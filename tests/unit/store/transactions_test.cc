@@ -207,6 +207,99 @@ TEST_F(TransactionsTest, EndsWithItsThreadOrProcess) {
   EXPECT_EQ(count(b, "(?, ?)"), 0u);
 }
 
+TEST_F(TransactionsTest, WhatWasTakenBeforeComesBackToItsPlaceAlsoIntoAFullSpace) {
+  Store small = Store::create(test.segment(), "small", {2000, false}).value();
+  for (int i = 0; i < 2; ++i) out(small, Tuple{"x", i, std::string(500, 'x')});
+  store::Lifetime lifetime;
+  Tuple taken;
+  auto take = [&](TupleView tuple) { return taken = to_tuple(tuple), true; };
+  EXPECT_TRUE(small.inp_within(transaction, AnyOf("(\"x\", ?, ?)").wanted(), take, &lifetime).value());
+  EXPECT_FALSE(commit());
+  out(small, Tuple{"y", std::string(600, 'y')});
+  EXPECT_EQ(put(small, taken).error().code, std::errc::no_space_on_device);
+  EXPECT_TRUE(small.out_within(transaction, views_of(taken), lifetime).has_value());
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(inp(small, "(\"x\", ?, ?)"), to_text(taken));
+}
+
+TEST_F(TransactionsTest, WhatWasTakenOfASpaceThatWasDroppedDoesNotComeBack) {
+  out(a, "(\"x\", 1)");
+  store::Lifetime lifetime;
+  EXPECT_TRUE(a.inp_within(transaction, AnyOf("(\"x\", ?)").wanted(), [](TupleView) { return true; }, &lifetime).value());
+  EXPECT_FALSE(commit());
+  ASSERT_TRUE(store::drop_space(desk, "a").has_value());
+  a = Store::create(test.segment(), "a", {}).value();
+  EXPECT_TRUE(a.out_within(transaction, views_of(Tuple{"x", 1}), lifetime).has_value());
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(count(a, "(?, ?)"), 0u);
+}
+
+TEST_F(TransactionsTest, PutsMortalTuples) {
+  uint64_t past = store::due_after({}), later = store::due_after(std::chrono::hours(1));
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_TRUE(a.out_within(transaction, views_of(Tuple{"gone", 1}), {0, past}).has_value());
+    EXPECT_TRUE(a.out_within(transaction, views_of(Tuple{"stays", 1}), {0, later}).has_value());
+    if (round == 0) {
+      EXPECT_TRUE(store::roll_back(desk, transaction));
+    }
+  }
+  EXPECT_EQ(inp_within(a, "(\"gone\", ?)"), "(\"gone\", 1)");  // of its own it is there
+  EXPECT_TRUE(a.out_within(transaction, views_of(Tuple{"gone", 1}), {0, past}).has_value());
+  EXPECT_FALSE(commit());
+  EXPECT_EQ(rdp(a, "(\"gone\", ?)"), "absent");
+  store::Lifetime lifetime;
+  EXPECT_TRUE(a.inp_within(transaction, AnyOf("(\"stays\", ?)").wanted(), [](TupleView) { return true; }, &lifetime).value());
+  EXPECT_EQ(lifetime.due, later);
+  EXPECT_FALSE(commit());
+  store::expire(desk);
+}
+
+TEST_F(TransactionsTest, HappensOnACondition) {
+  using Condition = Store::Condition;
+  AnyOf state("(\"state\", ?)");
+  put_within(a, Tuple{"state", 1});
+  put_within(b, Tuple{"note", 1});
+  EXPECT_FALSE(*a.commit_if(Condition::kInstead, state.wanted(), transaction));
+  EXPECT_TRUE(*a.commit_if(Condition::kUnless, state.wanted(), transaction));
+  EXPECT_EQ(count(b, "(?, ?)"), 1u);
+  put_within(a, Tuple{"state", 2});
+  EXPECT_FALSE(*a.commit_if(Condition::kUnless, state.wanted(), transaction));
+  EXPECT_TRUE(*a.commit_if(Condition::kInstead, AnyOf("(?string, 1)").wanted(), transaction));
+  EXPECT_EQ(inp(a, "(\"state\", ?)"), "(\"state\", 2)");
+  EXPECT_EQ(count(a, "(?, ?)"), 0u);
+}
+
+TEST_F(TransactionsTest, TakesTheRoomOfWhatItTakesOnACondition) {
+  Store small = Store::create(test.segment(), "small", {1500, false}).value();
+  out(small, Tuple{"x", std::string(900, 'x')});
+  put_within(small, Tuple{"x", std::string(900, 'y')});
+  EXPECT_TRUE(*small.commit_if(Store::Condition::kInstead, AnyOf("(\"x\", ?)").wanted(), transaction));
+  EXPECT_EQ(count(small, "(?, ?)"), 1u);
+}
+
+TEST_F(TransactionsTest, AcknowledgesWhatIsLeased) {
+  out(a, "(\"x\", 1)");
+  auto lease = [&] { return **a.in_for(std::chrono::hours(1), AnyOf("(\"x\", ?)").wanted(), nullptr, [](TupleView) { return true; }); };
+  EXPECT_TRUE(*a.acknowledge(lease(), &transaction));
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+  EXPECT_EQ(count(a, "(?, ?)"), 1u);  // back at its place
+  auto delivery = lease();
+  EXPECT_TRUE(*a.acknowledge(delivery, &transaction));
+  EXPECT_FALSE(commit());
+  EXPECT_FALSE(*a.acknowledge(delivery, &transaction));
+  EXPECT_EQ(count(a, "(?, ?)"), 0u);
+}
+
+TEST_F(TransactionsTest, TakesWhatARequestIsAnsweredWith) {
+  auto request = a.request(store::Verb::kIn, AnyOf("(\"x\", ?)").wanted(), 0).value();
+  out(a, "(\"x\", 1)");
+  store::Keeping keeping{&transaction};
+  EXPECT_TRUE(**a.receive(request, [](TupleView) { return true; }, keeping));
+  EXPECT_EQ(count(a, "(?, ?)"), 0u);
+  EXPECT_TRUE(store::roll_back(desk, transaction));
+  EXPECT_EQ(inp(a, "(\"x\", ?)"), "(\"x\", 1)");
+}
+
 // Without a reaper: who comes next finishes it.
 TEST_F(TransactionsTest, OfADeadThreadIsWholeForWhoeverLooks) {
   die_in_a_commit();

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace godwit {
 
@@ -20,5 +21,7 @@ struct SpaceFacts {
 
 /// The space that is there without being created.
 inline constexpr const char* kDefaultSpace = "default";
+/// Whether a space of that name is Godwit's own, which programs neither use nor see.
+inline bool is_own_space(std::string_view name) { return name.starts_with('.'); }
 
 }  // namespace godwit
