@@ -1,4 +1,5 @@
-# Tests of spaces as programs use them.
+# Tests of spaces as programs use them. Children of fork that use another host's begin threads.
+set(node_test_environment "${node_test_environment}:die_after_fork=0")
 godwit_node_test(unit space_test 120 unit/space/space_test.cc)
 target_link_libraries(space_test PRIVATE godwit_space)
 godwit_node_test(unit eval_test 120 unit/space/eval_test.cc)

@@ -115,6 +115,7 @@ bool read_pattern(const msgpack::object& from, Template& to, size_t depth) {
       if (parts.size() != 2 || !read_field(parts[1], first, depth)) return false;
       return to.add(std::move(first)), true;
     case Kind::kPrefix:
+      if (std::string_view text; parts.size() == 2 && decode(parts[1], text)) return to.add(Prefix{text}), true;  // may end within a character
       if (parts.size() != 2 || !read_field(parts[1], first, depth)) return false;
       return to.add(Prefix{std::move(first)}), true;
     case Kind::kRange:
@@ -139,6 +140,20 @@ bool read_template(const msgpack::object& from, Template& to, size_t depth) {
 void add(Packer& packer, TupleView tuple) {
   packer.array(tuple.size());
   for (const FieldView& field : tuple) pack_field(packer, field);
+}
+void add(Packer& packer, TemplateView wanted) {
+  PatternPacker patterns{packer};
+  packer.array(wanted.size());
+  for (const PatternView& pattern : wanted) {
+    switch (pattern.kind) {
+      case PatternView::kAny: patterns(AnyFormal{}); break;
+      case PatternView::kFormal: patterns(Formal{static_cast<Type>(pattern.type)}); break;
+      case PatternView::kConstraint: std::visit(patterns, pattern.constraint->value()); break;
+      case PatternView::kActual:
+        packer.array(2).add(Kind::kActual);
+        pack_field(packer, pattern.actual);
+    }
+  }
 }
 bool decode(const msgpack::object& from, Tuple& to) { return read_tuple(from, to, 1); }
 bool decode(const msgpack::object& from, Template& to) { return read_template(from, to, 1); }

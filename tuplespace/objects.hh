@@ -6,6 +6,7 @@
 namespace godwit {
 
 void add(Packer& packer, TupleView tuple);
+void add(Packer& packer, TemplateView wanted);
 /// False: it is none.
 bool decode(const msgpack::object& from, Tuple& to);
 bool decode(const msgpack::object& from, Template& to);

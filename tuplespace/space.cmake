@@ -1,7 +1,9 @@
 # Spaces as programs and the shell use them.
 add_library(godwit_space STATIC space/space.cc space/requests.cc space/store_server.cc space/waiting_server.cc space/lease.cc
   space/tuple_check.cc space/eval.cc space/worker.cc
-  space/local.cc space/net.cc space/mediating.cc space/transacting.cc space/host.cc)
+  space/local.cc space/net.cc space/mediating.cc space/transacting.cc space/host.cc space/host_spaces.cc
+  remote/key_file.cc remote/dealer.cc remote/connection.cc remote/messages.cc remote/remote_backend.cc remote/remote_server.cc
+  remote/remote_spaces.cc remote/remote_undertaking.cc)
 target_link_libraries(godwit_space PUBLIC godwit_streams)
 add_library(godwit_space_commands STATIC space/commands.cc space/worker_command.cc space/tuple_lines.cc)
 target_link_libraries(godwit_space_commands PUBLIC godwit_space)

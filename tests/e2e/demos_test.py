@@ -88,6 +88,8 @@ class Demos(unittest.TestCase):
         with open(os.path.join(self.folder.name, "heat.png"), "rb") as picture:
             self.assertEqual(picture.read(8), b"\x89PNG\r\n\x1a\n")
 
+    def test_chat(self):
+        self.prints_what_is_expected("chat")
     def test_nqueens(self):
         self.prints_what_is_expected("nqueens")
 
@@ -193,7 +195,7 @@ class Demos(unittest.TestCase):
         self.assertEqual((demo.returncode, self.spaces()), (1, []))
 
     def test_a_result_that_cannot_be_printed_is_an_error(self):
-        trifle = {**TRIFLE, "http_mediator": []}
+        trifle = {**TRIFLE, "chat": [], "http_mediator": []}
         for name, arguments in trifle.items():
             with open("/dev/full", "w") as full:
                 demo = self.start(name, *arguments, stdout=full)
@@ -215,14 +217,14 @@ class Demos(unittest.TestCase):
         self.assertEqual(demo.returncode, 2)
 
     def test_help_is_printed(self):
-        for name in (*TRIFLE, "http_mediator", "move_redis"):
+        for name in (*TRIFLE, "chat", "http_mediator", "move_redis"):
             for option in ("--help", "-h"):
                 out, error = self.start(name, option).communicate(timeout=60)
                 self.assertRegex(out, rf"\Ausage: {name} \[")
                 self.assertEqual(error, "")
 
     def test_words_that_mean_nothing_are_refused(self):
-        for name in ("http_mediator", "move_redis"):
+        for name in ("chat", "http_mediator", "move_redis"):
             demo = self.start(name, "--bogus")
             self.assertRegex(demo.communicate(timeout=60)[1], rf"{name}: error: .*--bogus")
             self.assertEqual(demo.returncode, 2)

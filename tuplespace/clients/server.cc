@@ -257,7 +257,8 @@ void Server::end(Session& session, const Error& why) {
   for (auto& [number, slot] : session.slots)
     if (slot.open) (void)ledger_.drop_open(session.id, number);
   (void)ledger_.commit();
-  for (auto& [number, slot] : session.slots) session.usage->memory -= slot.memory();
+  for (auto& [number, slot] : session.slots)
+    if (slot.is_done()) session.usage->memory -= slot.memory();
   for (const Message& message : session.backlog) session.usage->memory -= message.bytes;
   --session.usage->sessions;
   throttled_.erase(&session);

@@ -31,12 +31,16 @@ std::string user_home() {
   return user ? user->pw_dir : "/";
 }
 
-std::string home_from_environment() {
+}  // namespace
+
+std::string Home::named() {
   if (const char* home = std::getenv("GODWIT_HOME"); home && *home) return absolute(home);
   if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state == '/')
     return std::string(state) + "/godwit";
   return user_home() + "/.local/state/godwit";
 }
+
+namespace {
 
 Error refused(const std::string& path, const std::string& why) {
   return make_error(std::errc::permission_denied,
@@ -65,13 +69,16 @@ Result<void> check_folder(int fd, const std::string& path) {
 
 }  // namespace
 
-Result<Home> Home::open() { return open_at(home_from_environment()); }
+Result<Home> Home::open() { return open_at(named()); }
 
 Result<Home> Home::open_at(const std::string& given) {
   std::string path = absolute(given);
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (auto made = make_folders(path); !made) return made.error();
   UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid() && errno == ENOTDIR)
+    return make_error(std::errc::not_a_directory,
+                      "GODWIT_HOME " + path + " is a file; a client's key is for commands on spaces, for others set GODWIT_HOME to a folder");
   if (!folder.valid()) return unusable(path);
   if (auto fine = check_folder(folder.get(), path); !fine) return fine.error();
   // The segment's name comes from the path: one folder is one host however it was named.

@@ -38,6 +38,8 @@ class Home {
   /// GODWIT_HOME or its default, made if it is missing. Errors name the folder and the remedy.
   static Result<Home> open();
   static Result<Home> open_at(const std::string& path);
+  /// The path that open() opens; also a client's key file (remote/key_file.hh).
+  static std::string named();
 
   const std::string& path() const { return path_; }  // absolute
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }

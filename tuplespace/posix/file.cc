@@ -45,7 +45,9 @@ Result<void> replace_file(const std::string& path, std::string_view content, Dur
   if (durable == Durable::kYes && fsync(fd.get()) != 0) return errno_error("syncing " + fresh);
   fd.reset();
   if (rename(fresh.c_str(), path.c_str()) != 0) return errno_error("renaming " + fresh);
-  return durable == Durable::kYes ? sync_folder(path.substr(0, path.rfind('/'))) : Result<void>{};
+  if (durable == Durable::kNo) return {};
+  size_t slash = path.rfind('/');
+  return sync_folder(slash == std::string::npos ? "." : path.substr(0, slash + 1));
 }
 
 }  // namespace godwit

@@ -1,4 +1,4 @@
-// What a Space stands on: the store of this host, or the socket traffic of the community.
+// What a Space stands on: the store of this host, a space of another, or the socket traffic of the community.
 #pragma once
 #include <functional>
 #include <memory>
@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "tuplespace/result.hh"
+#include "tuplespace/space.hh"
 #include "tuplespace/template.hh"
 #include "tuplespace/wait.hh"
 
 namespace godwit {
 
-class Home;
-class Host;
+class Server;
+class Undertaking;
 namespace store {
 class Store;
 }
@@ -32,6 +33,31 @@ class Watcher {
   virtual uint64_t missed() const = 0;
 };
 
+/// Tuples that are put for a time, and taken for a time. returns of the last three  false: the delivery is over.
+class Leases {
+ public:
+  using Time = std::chrono::nanoseconds;
+
+  virtual ~Leases() = default;
+  virtual Result<void> out_for(Time time, TupleView tuple, const Wait& wait) = 0;
+  /// returns  nullopt: there was none, or receive left it.
+  virtual Result<std::optional<DeliveryRef>> in_for(Time time, std::span<const TemplateView> any_of, const Wait* wait,
+                                                    const std::function<bool(TupleView)>& receive) = 0;
+  virtual Result<bool> acknowledge(const DeliveryRef& ref) = 0;
+  virtual Result<bool> release(const DeliveryRef& ref, Time delay) = 0;
+  virtual Result<bool> extend(const DeliveryRef& ref, Time time) = 0;
+};
+
+/// An out that was begun.
+class Putting {
+ public:
+  virtual ~Putting() = default;
+  /// Whether it is done, or has failed.
+  virtual bool is_ready() = 0;
+  /// returns  false: not until then. errors  the out's.
+  virtual Result<bool> get(const Wait& wait) = 0;
+};
+
 /// Any number of threads may use one. A child of fork may go on with its parent's.
 class Backend {
  public:
@@ -43,6 +69,12 @@ class Backend {
 
   /// errors  timed_out and operation_canceled, of the wait for room.
   virtual Result<void> out(TupleView tuple, const Wait& wait) = 0;
+  /// Puts it without waiting for that, if the tuples go elsewhere; else as out. null: it is there.
+  virtual Result<std::shared_ptr<Putting>> begin_out(TupleView tuple) {
+    auto done = out(tuple, Wait());
+    if (!done) return done.error();
+    return std::shared_ptr<Putting>();
+  }
   /// All or none, at one moment. wait: for room; null: does not.
   virtual Result<void> out_all(std::span<const Tuple> tuples, const Wait* wait) = 0;
   /// Puts it unless one is there that matches any of the templates (instead: in the place of one that is there, or not at all),
@@ -64,15 +96,17 @@ class Backend {
   /// The space in which its active tuples wait (eval.hh), made if there is none.
   /// errors  operation_not_supported: it has none.
   virtual Result<std::shared_ptr<Backend>> evals();
-  /// Whose memory its tuples are in, if they are in one host's.
-  virtual std::shared_ptr<Host> host() { return nullptr; }
+  /// Begins a transaction of its host's spaces.
+  /// errors  operation_not_supported: it has none.
+  virtual Result<std::shared_ptr<Undertaking>> undertake();
   /// Where its tuples are, if that is a store.
   virtual store::Store* store() { return nullptr; }
+  /// null: it has none.
+  virtual Leases* leases() { return nullptr; }
+  /// Serves asynchronous requests of this one.
+  virtual std::unique_ptr<Server> server(std::shared_ptr<Backend> self);
   /// Hosts that did not answer in the last rd, rdp or count; their tuples were left out.
   virtual std::vector<std::string> silent() const { return {}; }
 };
-
-/// errors  no_such_file_or_directory: no such space.
-Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view name);
 
 }  // namespace godwit

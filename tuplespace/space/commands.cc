@@ -6,11 +6,11 @@
 #include <cstdio>
 
 #include "tuplespace/command/facts.hh"
+#include "tuplespace/space/host_spaces.hh"
 #include "tuplespace/space/local.hh"
 #include "tuplespace/space/mediating.hh"
 #include "tuplespace/space/tuple_lines.hh"
 #include "tuplespace/streams/spaces.hh"
-#include "tuplespace/store/store.hh"
 #include "tuplespace/text.hh"
 
 namespace godwit {
@@ -229,22 +229,18 @@ Result<Request> parse_wanted(const Args& args, std::span<const OptionSpec> more 
   return request;
 }
 
-Result<std::shared_ptr<Host>> host() {
-  auto home = Home::open();
-  if (!home) return home.error();
-  return Host::of(*home);
-}
+Result<std::shared_ptr<HostSpaces>> host() { return HostSpaces::of({}); }
 
 Result<std::shared_ptr<Backend>> open(const std::string& space) {
-  auto home = Home::open();
-  if (!home) return home.error();
-  return open_backend(*home, space);
+  auto there = host();
+  if (!there) return there.error();
+  return (*there)->open(space);
 }
 
 // As a mediator, if that was asked for.
 Result<std::shared_ptr<Backend>> open_for(const Request& request) {
   if (!request.mediates) return open(request.space);
-  auto here = host();
+  auto here = host_itself({});
   if (!here) return here.error();
   auto mediator = MediatorBackend::make(*here);
   if (!mediator) return mediator.error();
@@ -268,8 +264,8 @@ constexpr std::array<OptionSpec, 1> kMediate = {{{"--mediate"}}};
 Result<void> put(Backend& space, std::span<const Tuple> tuples, const Request& request) {
   if (tuples.size() > 1) return space.out_all(tuples, &request.wait);
   if (!request.ttl) return space.out(views_of(tuples[0]), request.wait);
-  if (store::Store* store = space.store()) return store->out_for(*request.ttl, views_of(tuples[0]), &request.wait);
-  return misuse("--ttl is for spaces of this host; socket traffic has none");
+  if (Leases* leases = space.leases()) return leases->out_for(*request.ttl, views_of(tuples[0]), request.wait);
+  return misuse("--ttl is for spaces that hold tuples; socket traffic has none");
 }
 
 int out(const Args& args) {
@@ -408,11 +404,20 @@ Packed facts_of(const SpaceFacts& space, bool json) {
                   space.damaged ? "damaged" : "live");
 }
 
+Result<std::vector<store::WaitFacts>> waits_here() {
+  auto here = host_itself({});
+  if (!here) return here.error();
+  return list_waits(**here);
+}
+Result<std::vector<SpaceFacts>> spaces_there() {
+  auto there = host();
+  if (!there) return there.error();
+  return (*there)->list();
+}
+
 int list(bool waiting, bool json) {
-  auto here = host();
-  if (!here) return fail("spaces", here.error());
-  auto waits = waiting ? list_waits(**here) : std::vector<store::WaitFacts>();
-  auto spaces = waiting ? std::vector<SpaceFacts>() : list_spaces(**here);
+  auto waits = waiting ? waits_here() : std::vector<store::WaitFacts>();
+  auto spaces = waiting ? std::vector<SpaceFacts>() : spaces_there();
   if (!waits) return fail("spaces", waits.error());
   if (!spaces) return fail("spaces", spaces.error());
   Packer rows;
@@ -454,9 +459,9 @@ int spaces(const Args& args) {
       return usage_error("spaces", "--capacity takes bytes, or as in 64K, 512M, 4G, up to 1024G, not '" + *capacity + "'");
     made.capacity = *bytes;
   }
-  auto here = host();
-  if (!here) return fail("spaces", here.error());
-  auto done = drop ? drop_space(**here, *drop) : create_space(**here, *create, made);
+  auto there = host();
+  if (!there) return fail("spaces", there.error());
+  auto done = drop ? (*there)->drop(*drop) : (*there)->create(*create, made);
   return done ? kDone : fail("spaces", done.error());
 }
 

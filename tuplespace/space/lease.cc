@@ -1,21 +1,18 @@
-// Leases, over the store that a space stands on.
+// Leases of a space.
 #include <unistd.h>
 
 #include "tuplespace/space/backend.hh"
 #include "tuplespace/space/thrown.hh"
 #include "tuplespace/space/tuple_check.hh"
-#include "tuplespace/store/store.hh"
 #include "tuplespace/space.hh"
 
 namespace godwit {
 namespace {
 
-store::Store& store_of(Backend& backend) {
-  if (store::Store* store = backend.store()) return *store;
-  throw Failure(make_error(std::errc::operation_not_supported, "leases are of spaces in this host's memory, outside transactions; name one of those"));
+Leases& leases_of(Backend& backend) {
+  if (Leases* leases = backend.leases()) return *leases;
+  throw Failure(make_error(std::errc::operation_not_supported, "leases are of spaces that hold tuples, outside transactions; name one of those"));
 }
-
-store::Delivery delivery_of(DeliveryRef ref) { return {ref.lease, ref.stripe, ref.number}; }
 
 void expect_in_time(Result<bool> done) {
   if (!value_of(std::move(done)))
@@ -26,14 +23,12 @@ void expect_in_time(Result<bool> done) {
 
 void Space::put_for(std::chrono::nanoseconds time, TupleView tuple) {
   check_tuple(tuple);
-  Wait wait;
-  value_of(store_of(*backend_).out_for(time, tuple, &wait));
+  value_of(leases_of(*backend_).out_for(time, tuple, Wait()));
 }
 
 std::optional<DeliveryRef> Space::take_for(std::chrono::nanoseconds time, AnyOf any_of, const Wait* wait, const Receive& receive) {
-  auto delivery = store_of(*backend_).in_for(time, any_of, wait, receive);
-  if (!in_time(delivery) || !*delivery) return std::nullopt;
-  return DeliveryRef{(*delivery)->lease, (*delivery)->stripe, (*delivery)->number};
+  auto delivery = leases_of(*backend_).in_for(time, any_of, wait, receive);
+  return in_time(delivery) ? *delivery : std::nullopt;
 }
 
 Lease::Lease(std::shared_ptr<Backend> backend, DeliveryRef ref) : backend_(std::move(backend)), ref_(ref), pid_(getpid()) {}
@@ -45,20 +40,20 @@ Lease& Lease::operator=(Lease&& other) noexcept {
   return *this;
 }
 Lease::~Lease() {
-  if (backend_ && getpid() == pid_) (void)backend_->store()->release(delivery_of(ref_), {});
+  if (backend_ && getpid() == pid_) (void)backend_->leases()->release(ref_, {});
 }
 
 void Lease::acknowledge() {
-  if (auto backend = std::move(backend_)) return expect_in_time(backend->store()->acknowledge(delivery_of(ref_)));
+  if (auto backend = std::move(backend_)) return expect_in_time(backend->leases()->acknowledge(ref_));
   expect_in_time(false);
 }
 void Lease::release(std::chrono::nanoseconds delay) {
-  if (auto backend = std::move(backend_)) return expect_in_time(backend->store()->release(delivery_of(ref_), delay));
+  if (auto backend = std::move(backend_)) return expect_in_time(backend->leases()->release(ref_, delay));
   expect_in_time(false);
 }
 void Lease::extend(std::chrono::nanoseconds time) {
   if (!backend_) return expect_in_time(false);
-  expect_in_time(backend_->store()->extend(delivery_of(ref_), time));
+  expect_in_time(backend_->leases()->extend(ref_, time));
 }
 
 }  // namespace godwit

@@ -1,6 +1,7 @@
 #include "tuplespace/space/local.hh"
 
 #include "tuplespace/space/evals.hh"
+#include "tuplespace/space/requests.hh"
 #include "tuplespace/store/store.hh"
 #include "tuplespace/streams/spaces.hh"
 
@@ -17,6 +18,26 @@ class LocalWatcher final : public Watcher {
  private:
   store::Store store_;
   store::Watching watching_;
+};
+
+class LocalLeases final : public Leases {
+ public:
+  explicit LocalLeases(store::Store& store) : store_(store) {}
+  Result<void> out_for(Time time, TupleView tuple, const Wait& wait) override { return store_.out_for(time, tuple, &wait); }
+  Result<std::optional<DeliveryRef>> in_for(Time time, std::span<const TemplateView> any_of, const Wait* wait,
+                                            const std::function<bool(TupleView)>& receive) override {
+    auto delivery = store_.in_for(time, any_of, wait, receive);
+    if (!delivery) return delivery.error();
+    if (!*delivery) return std::optional<DeliveryRef>();
+    return std::optional(DeliveryRef{(*delivery)->lease, (*delivery)->stripe, (*delivery)->number});
+  }
+  Result<bool> acknowledge(const DeliveryRef& ref) override { return store_.acknowledge(delivery_of(ref)); }
+  Result<bool> release(const DeliveryRef& ref, Time delay) override { return store_.release(delivery_of(ref), delay); }
+  Result<bool> extend(const DeliveryRef& ref, Time time) override { return store_.extend(delivery_of(ref), time); }
+
+ private:
+  static store::Delivery delivery_of(const DeliveryRef& ref) { return {ref.lease, ref.stripe, ref.number}; }
+  store::Store& store_;
 };
 
 class LocalBackend final : public Backend {
@@ -52,13 +73,16 @@ class LocalBackend final : public Backend {
     if (!made && made.error().code != std::errc::file_exists) return made.error();
     return local_backend(host_, evals_name(name_));
   }
-  std::shared_ptr<Host> host() override { return host_; }
+  Result<std::shared_ptr<Undertaking>> undertake() override { return begin_undertaking(host_); }
   store::Store* store() override { return &store_; }
+  Leases* leases() override { return &leases_; }
+  std::unique_ptr<Server> server(std::shared_ptr<Backend> self) override { return store_server(std::move(self)); }
 
  private:
   std::shared_ptr<Host> host_;
   const std::string name_;
   store::Store store_;
+  LocalLeases leases_{store_};
 };
 
 std::optional<Error> own(std::string_view name) {

@@ -46,7 +46,9 @@ std::optional<Tuple> Request::get(const Wait& wait) {
 }
 
 Requests::Requests(std::shared_ptr<Backend> backend)
-    : pid_(getpid()), server_(backend->store() ? store_server(backend) : waiting_server(backend)) {}
+    : pid_(getpid()), server_(backend->server(backend)) {}
+
+std::unique_ptr<Server> Backend::server(std::shared_ptr<Backend> self) { return waiting_server(std::move(self)); }
 
 Requests::~Requests() {
   if (getpid() != pid_) (void)server_.release();

@@ -1,42 +1,29 @@
 // The public Space: what its templates need, over a backend, with errors thrown.
 #include "tuplespace/space.hh"
 
-#include "tuplespace/node/home.hh"
 #include "tuplespace/mediator.hh"
-#include "tuplespace/space/local.hh"
+#include "tuplespace/space/host_spaces.hh"
 #include "tuplespace/space/mediating.hh"
-#include "tuplespace/space/net.hh"
 #include "tuplespace/space/requests.hh"
 #include "tuplespace/space/thrown.hh"
 #include "tuplespace/space/tuple_check.hh"
-#include "tuplespace/streams/spaces.hh"
 
 namespace godwit {
-
-Result<std::shared_ptr<Backend>> open_backend(const Home& home, std::string_view name) {
-  auto host = Host::of(home);
-  if (!host) return host.error();
-  return name == kNetSpace ? net_backend(*host) : local_backend(*host, name);
-}
 
 const Wait Space::kWithoutEnd;
 
 Space::Space(std::shared_ptr<Backend> backend)
     : backend_(std::move(backend)), requests_(std::make_shared<Requests>(backend_)) {}
-Space::Space(std::string_view name, const std::string& home) : Space(value_of(open_backend(home_at(home), name))) {}
+Space::Space(std::string_view name, const std::string& home) : Space(value_of(value_of(HostSpaces::of(home))->open(name))) {}
 
 Space Space::create(std::string_view name, const SpaceOptions& options, const std::string& home) {
-  value_of(create_space(*value_of(Host::of(home_at(home))), name, options));
+  value_of(value_of(HostSpaces::of(home))->create(name, options));
   return Space(name, home);
 }
 
-void Space::drop(std::string_view name, const std::string& home) {
-  value_of(drop_space(*value_of(Host::of(home_at(home))), name));
-}
+void Space::drop(std::string_view name, const std::string& home) { value_of(value_of(HostSpaces::of(home))->drop(name)); }
 
-std::vector<SpaceFacts> Space::list(const std::string& home) {
-  return value_of(list_spaces(*value_of(Host::of(home_at(home)))));
-}
+std::vector<SpaceFacts> Space::list(const std::string& home) { return value_of(value_of(HostSpaces::of(home))->list()); }
 
 std::vector<std::string> Space::silent() const { return backend_->silent(); }
 
@@ -44,6 +31,16 @@ bool Space::put(TupleView tuple, const Wait& wait) {
   check_tuple(tuple);
   return in_time(backend_->out(tuple, wait));
 }
+
+Pending<void> Space::begin_out(TupleView tuple) {
+  check_tuple(tuple);
+  return Pending<void>(value_of(backend_->begin_out(tuple)));
+}
+
+Pending<void>::Pending(std::shared_ptr<Putting> putting) : putting_(std::move(putting)) {}
+bool Pending<void>::ready() const { return !putting_ || putting_->is_ready(); }
+void Pending<void>::get() { (void)get(Wait()); }
+bool Pending<void>::get(const Wait& wait) { return !putting_ || value_of(putting_->get(wait)); }
 
 bool Space::put_if(bool instead, const Template& wanted, TupleView tuple) {
   check_tuple(tuple);
@@ -69,7 +66,7 @@ std::optional<Tuple> Space::dynamic_get(Get get, const Wait* wait, std::span<con
 uint64_t Space::number_of(AnyOf any_of) { return value_of(backend_->count(any_of)); }
 uint64_t Space::gather(Space& to, AnyOf any_of, bool copies) { return value_of(backend_->collect(*to.backend_, any_of, copies)); }
 
-Mediator::Mediator(const std::string& home) : Space(value_of(MediatorBackend::make(value_of(Host::of(home_at(home)))))) {}
+Mediator::Mediator(const std::string& home) : Space(value_of(MediatorBackend::make(value_of(host_itself(home))))) {}
 uint16_t Mediator::listen(const std::string& host, uint16_t port) {
   return value_of(static_cast<MediatorBackend&>(backend()).listen(host, port));
 }

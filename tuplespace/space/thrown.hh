@@ -1,6 +1,5 @@
 // Results as the public interface gives them: a value, or a Failure thrown.
 #pragma once
-#include "tuplespace/node/home.hh"
 #include "tuplespace/result.hh"
 
 namespace godwit {
@@ -18,7 +17,5 @@ bool in_time(const Result<T>& result) {
   if (!result && !over) throw Failure(result.error());
   return result.has_value();
 }
-
-inline Home home_at(const std::string& path) { return value_of(path.empty() ? Home::open() : Home::open_at(path)); }
 
 }  // namespace godwit

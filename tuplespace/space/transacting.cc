@@ -1,28 +1,29 @@
 // The public Transaction: the store's (store/transactions.hh), and spaces as it sees them.
-#include "tuplespace/space/backend.hh"
-#include "tuplespace/space/host.hh"
+#include "tuplespace/space/host_spaces.hh"
+#include "tuplespace/space/local.hh"
 #include "tuplespace/space/thrown.hh"
 #include "tuplespace/store/errors.hh"
 #include "tuplespace/store/store.hh"
 #include "tuplespace/transaction.hh"
 
 namespace godwit {
+namespace {
 
 // A transaction of a thread, while that lives.
-class Undertaking {
+class LocalUndertaking final : public Undertaking, public std::enable_shared_from_this<LocalUndertaking> {
  public:
-  static Result<std::shared_ptr<Undertaking>> begin(std::shared_ptr<Host> host) {
-    auto desk = store::Desk::of(host->segment());
-    if (!desk) return desk.error();
-    store::Transaction* record = store::begin_transaction(**desk);
-    if (!record) return store::segment_full();
-    return std::shared_ptr<Undertaking>(new Undertaking(std::move(host), (*desk)->owner(), *record));
-  }
-  ~Undertaking() {
+  LocalUndertaking(std::shared_ptr<Host> host, uint32_t owner, store::Transaction& record)
+      : host_(std::move(host)), owner_(owner), record_(record) {}
+  ~LocalUndertaking() override {
     if (auto desk = own_desk()) store::end_transaction(**desk, *(*desk)->bench, record_);
   }
 
-  const shared::Segment& segment() const { return host_->segment(); }
+  Result<std::shared_ptr<Backend>> of(Backend& space) override;
+  Result<void> commit() override {
+    auto open = record();
+    if (!open) return open.error();
+    return store::Store::commit(host_->segment(), **open);
+  }
   /// The record, open.
   /// errors  operation_not_permitted: of another thread; no_space_on_device: what was to go back cannot yet.
   Result<store::Transaction*> record() {
@@ -31,7 +32,7 @@ class Undertaking {
     if (record_.progress != store::Progress::kOpen && !store::conclude(**desk, record_)) return store::segment_full();
     return &record_;
   }
-  Result<void> roll_back() {
+  Result<void> roll_back() override {
     auto desk = own_desk();
     if (!desk) return desk.error();
     if (!store::conclude(**desk, record_)) return store::segment_full();
@@ -39,8 +40,6 @@ class Undertaking {
   }
 
  private:
-  Undertaking(std::shared_ptr<Host> host, uint32_t owner, store::Transaction& record)
-      : host_(std::move(host)), owner_(owner), record_(record) {}
   Result<store::Desk*> own_desk() const {
     auto desk = store::Desk::of(host_->segment());
     if (!desk || (*desk)->owner() == owner_) return desk;
@@ -52,19 +51,9 @@ class Undertaking {
   store::Transaction& record_;  // in the segment; its thread's
 };
 
-namespace {
-
-Error not_of_a_host() {
-  return make_error(std::errc::operation_not_supported, "a transaction is of spaces in this host's memory; name one of those");
-}
-
-Error not_within() {
-  return make_error(std::errc::operation_not_supported, "a transaction has out, in, rd and count; do that on the space itself");
-}
-
 class TransactingBackend final : public Backend {
  public:
-  TransactingBackend(std::shared_ptr<Undertaking> undertaking, store::Store store)
+  TransactingBackend(std::shared_ptr<LocalUndertaking> undertaking, store::Store store)
       : undertaking_(std::move(undertaking)), store_(std::move(store)) {}
 
   Result<void> out(TupleView tuple, const Wait&) override {
@@ -95,19 +84,33 @@ class TransactingBackend final : public Backend {
     return f(**record);
   }
 
-  std::shared_ptr<Undertaking> undertaking_;
+  std::shared_ptr<LocalUndertaking> undertaking_;
   store::Store store_;
 };
 
+Result<std::shared_ptr<Backend>> LocalUndertaking::of(Backend& space) {
+  store::Store* store = space.store();
+  if (!store || store->segment().base() != host_->segment().base())
+    return make_error(std::errc::operation_not_supported, "a transaction is of spaces that hold tuples on its own host; name one of those");
+  return std::shared_ptr<Backend>(std::make_shared<TransactingBackend>(shared_from_this(), *store));
+}
+
 }  // namespace
 
-Transaction::Transaction(const std::string& home)
-    : undertaking_(value_of(Undertaking::begin(value_of(Host::of(home_at(home)))))) {}
-Transaction::Transaction(const Space& space) {
-  auto host = space.backend().host();
-  if (!host) throw Failure(not_of_a_host());
-  undertaking_ = value_of(Undertaking::begin(std::move(host)));
+Result<std::shared_ptr<Undertaking>> begin_undertaking(std::shared_ptr<Host> host) {
+  auto desk = store::Desk::of(host->segment());
+  if (!desk) return desk.error();
+  store::Transaction* record = store::begin_transaction(**desk);
+  if (!record) return store::segment_full();
+  return std::shared_ptr<Undertaking>(std::make_shared<LocalUndertaking>(std::move(host), (*desk)->owner(), *record));
 }
+
+Result<std::shared_ptr<Undertaking>> Backend::undertake() {
+  return make_error(std::errc::operation_not_supported, "a transaction is of spaces that hold tuples; name one of those");
+}
+
+Transaction::Transaction(const std::string& home) : undertaking_(value_of(value_of(HostSpaces::of(home))->begin())) {}
+Transaction::Transaction(const Space& space) : undertaking_(value_of(space.backend().undertake())) {}
 Transaction::Transaction(Transaction&&) noexcept = default;
 Transaction& Transaction::operator=(Transaction&& other) noexcept {
   if (undertaking_) (void)undertaking_->roll_back();
@@ -118,17 +121,9 @@ Transaction::~Transaction() {
   if (undertaking_) (void)undertaking_->roll_back();
 }
 
-Space Transaction::of(const Space& space) {
-  store::Store* store = space.backend().store();
-  if (!store || store->segment().base() != undertaking_->segment().base())
-    throw Failure(not_of_a_host());
-  return Space(std::make_shared<TransactingBackend>(undertaking_, *store));
-}
+Space Transaction::of(const Space& space) { return Space(value_of(undertaking_->of(space.backend()))); }
 
-void Transaction::commit() {
-  auto record = value_of(undertaking_->record());
-  value_of(store::Store::commit(undertaking_->segment(), *record));
-}
+void Transaction::commit() { value_of(undertaking_->commit()); }
 
 void Transaction::roll_back() { value_of(undertaking_->roll_back()); }
 

@@ -1,4 +1,4 @@
-// The public Space, on a host of its own with a real node.
+// The public Space, on a host of its own with a real node: in its memory, and by a client's key.
 #include "tuplespace/space.hh"
 
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <thread>
 
-#include "support/godwit_process.hh"
+#include "support/client_key.hh"
 #include "tuplespace/text.hh"
 #include "tuplespace/transaction.hh"
 
@@ -16,14 +16,16 @@ namespace {
 using namespace std::chrono_literals;
 using namespace test;
 
-class SpaceTest : public ::testing::Test {
+class SpaceTest : public ::testing::TestWithParam<bool> {  // whether from elsewhere
  protected:
   static void SetUpTestSuite() {
     setenv("GODWIT_EXECUTABLE", GODWIT_BINARY, 1);
     host_ = new TestHost("here");
-    setenv("GODWIT_HOME", host_->home().c_str(), 1);
+    ASSERT_EQ(start_node_for_clients(*host_).status, 0);
+    key_ = client_key(*host_, "alice");
   }
   static void TearDownTestSuite() { delete host_; }
+  static void set_home() { setenv("GODWIT_HOME", GetParam() ? key_.c_str() : host_->home().c_str(), 1); }
 
   static std::errc code_of(const std::function<void()>& f) {
     try {
@@ -33,7 +35,15 @@ class SpaceTest : public ::testing::Test {
     }
     return {};
   }
-  static std::string name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+  static std::string name() {
+    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    name[name.find('/')] = '.';
+    return name;
+  }
+  static Space made() {
+    set_home();
+    return Space::create(name());
+  }
 
   // Until so many wait in the test's space.
   static void until_wait(uint32_t number) {
@@ -46,10 +56,12 @@ class SpaceTest : public ::testing::Test {
   }
 
   static inline TestHost* host_;
-  Space space_ = Space::create(name());
+  static inline std::string key_;
+  Space space_ = made();
 };
+INSTANTIATE_TEST_SUITE_P(Spaces, SpaceTest, ::testing::Bool(), [](const auto& info) { return info.param ? "Elsewhere" : "Here"; });
 
-TEST_F(SpaceTest, GivesTheValuesOfFormalsInOrder) {
+TEST_P(SpaceTest, GivesTheValuesOfFormalsInOrder) {
   space_.out("task", 42, 3.5, "text", Bytes{std::string("\0\xff", 2)}, true, Nil{}, Tuple{1, "nested"});
   auto [n, x, text, bytes, flag, nothing, nested] =
       space_.rd("task", formal<int>, formal<double>, formal<std::string>, formal<Bytes>, formal<bool>, formal<Nil>, formal<Tuple>);
@@ -63,7 +75,7 @@ TEST_F(SpaceTest, GivesTheValuesOfFormalsInOrder) {
   EXPECT_TRUE(space_.inp("task", any, any, any, any, any, any, any));
 }
 
-TEST_F(SpaceTest, ActualsAndConstraintsNarrowWhatMatches) {
+TEST_P(SpaceTest, ActualsAndConstraintsNarrowWhatMatches) {
   for (int i = 0; i < 10; ++i) space_.out("k" + std::to_string(i % 2), i);
   EXPECT_EQ(space_.in("k1", formal<int>), std::tuple(1));
   EXPECT_EQ(space_.in(prefix("k"), range(5, 7)), std::tuple("k1", 5));
@@ -77,14 +89,14 @@ TEST_F(SpaceTest, ActualsAndConstraintsNarrowWhatMatches) {
   EXPECT_EQ(space_.count("k0", any), 4u);
 }
 
-TEST_F(SpaceTest, AFieldOfAnyIntegerTypeIsAnInt) {
+TEST_P(SpaceTest, AFieldOfAnyIntegerTypeIsAnInt) {
   space_.out(uint8_t{1}, int16_t{-2}, size_t{3}, 4ull, 1.5f);
   EXPECT_EQ(space_.in(1, -2, formal<unsigned>, formal<long>, formal<float>), std::tuple(3, 4, 1.5));
   EXPECT_EQ(code_of([&] { space_.out(~uint64_t{0}); }), std::errc::value_too_large);
   EXPECT_EQ(space_.count(any), 0u);
 }
 
-TEST_F(SpaceTest, BytesComeFromAnySpanOfBytes) {
+TEST_P(SpaceTest, BytesComeFromAnySpanOfBytes) {
   std::vector<double> row{1.5, -2, 3};
   space_.out("row", std::as_bytes(std::span(row)));
   auto [bytes] = space_.in("row", formal<Bytes>);
@@ -92,7 +104,7 @@ TEST_F(SpaceTest, BytesComeFromAnySpanOfBytes) {
   EXPECT_EQ(std::memcmp(bytes.data.data(), row.data(), 24), 0);
 }
 
-TEST_F(SpaceTest, WhatIsAbsentIsNullopt) {
+TEST_P(SpaceTest, WhatIsAbsentIsNullopt) {
   EXPECT_FALSE(space_.inp("nothing"));
   EXPECT_FALSE(space_.rdp("nothing", formal<int>));
   EXPECT_FALSE(space_.in(1ms, "nothing"));
@@ -102,7 +114,7 @@ TEST_F(SpaceTest, WhatIsAbsentIsNullopt) {
   EXPECT_FALSE(space_.in(stop.get_token(), "nothing"));
 }
 
-TEST_F(SpaceTest, AStopEndsAWait) {
+TEST_P(SpaceTest, AStopEndsAWait) {
   std::stop_source stop;
   std::thread stopper([&] {
     auto waits = [] {
@@ -117,7 +129,7 @@ TEST_F(SpaceTest, AStopEndsAWait) {
   stopper.join();
 }
 
-TEST_F(SpaceTest, TuplesAndTemplatesOfShapesThatRunTimeDecides) {
+TEST_P(SpaceTest, TuplesAndTemplatesOfShapesThatRunTimeDecides) {
   space_.out(Tuple{"a", 1});
   space_.out(Tuple{"b"});
   std::vector<Template> either{Template{"b"}, Template{"a", AnyFormal{}}};
@@ -129,7 +141,7 @@ TEST_F(SpaceTest, TuplesAndTemplatesOfShapesThatRunTimeDecides) {
   EXPECT_FALSE(space_.rd(1ms, either));
 }
 
-TEST_F(SpaceTest, CollectMovesAndCopies) {
+TEST_P(SpaceTest, CollectMovesAndCopies) {
   Space other = Space::create(name() + ".other");
   for (int i = 0; i < 5; ++i) space_.out("c", i);
   EXPECT_EQ(space_.copy_collect(other, "c", range(0, 1)), 2u);
@@ -138,7 +150,7 @@ TEST_F(SpaceTest, CollectMovesAndCopies) {
   for (int expected : {0, 1, 0, 1, 2, 3, 4}) EXPECT_EQ(other.in("c", formal<int>), std::tuple(expected));
 }
 
-TEST_F(SpaceTest, ErrorsAreFailuresThatSayWhatToDo) {
+TEST_P(SpaceTest, ErrorsAreFailuresThatSayWhatToDo) {
   EXPECT_EQ(code_of([] { Space("no such space"); }), std::errc::no_such_file_or_directory);
   EXPECT_EQ(code_of([] { Space::create(name()); }), std::errc::file_exists);
   EXPECT_EQ(code_of([] { Space::create("net"); }), std::errc::invalid_argument);
@@ -148,20 +160,19 @@ TEST_F(SpaceTest, ErrorsAreFailuresThatSayWhatToDo) {
   for (size_t i = 2; i < kMaxTupleNesting; ++i) deep = Tuple(std::vector<Field>{Field(deep)});
   space_.out("deep", deep);
   EXPECT_EQ(code_of([&] { space_.out("deep", Tuple(std::vector<Field>{Field(deep)})); }), std::errc::message_size);
-  Space net("net");
-  EXPECT_EQ(code_of([&] { net.out("stream"); }), std::errc::operation_not_permitted);
-  EXPECT_EQ(code_of([&] { (void)net.inp("stream"); }), std::errc::operation_not_permitted);
-  Space small = Space::create("small", {.capacity = 4096});
+  Space small = Space::create(name() + ".small", {.capacity = 4096});
   EXPECT_EQ(code_of([&] { for (int i = 0;; ++i) small.out("fill", i); }), std::errc::no_space_on_device);
-  Space blocking = Space::create("blocking", {.capacity = 4096, .blocks_when_full = true});
+  Space blocking = Space::create(name() + ".blocking", {.capacity = 4096, .blocks_when_full = true});
   while (blocking.out(0s, "fill")) {}
   EXPECT_GT(blocking.count("fill"), 5u);
-  Space::drop("small");
-  EXPECT_EQ(code_of([&] { small.out("fill", 1); }), std::errc::identifier_removed);
+  Space::drop(name() + ".small");
+  EXPECT_EQ(code_of([&] { small.out("fill", 1); }), GetParam() ? std::errc::no_such_file_or_directory : std::errc::identifier_removed);
 }
 
-TEST_F(SpaceTest, TheTrafficOfNoProgramIsEmpty) {
-  Space net("net");
+TEST_P(SpaceTest, TheTrafficOfNoProgramIsEmpty) {
+  Space net("net", host_->home());
+  EXPECT_EQ(code_of([&] { net.out("stream"); }), std::errc::operation_not_permitted);
+  EXPECT_EQ(code_of([&] { (void)net.inp("stream"); }), std::errc::operation_not_permitted);
   EXPECT_EQ(net.count("stream", any, any, any, any), 0u);
   EXPECT_FALSE(net.rdp("stream", any, any, any, any));
   EXPECT_FALSE(net.rd(1ms, "stream", any, any, any, any));
@@ -169,10 +180,11 @@ TEST_F(SpaceTest, TheTrafficOfNoProgramIsEmpty) {
   std::thread stopper([&] { stop.request_stop(); });
   EXPECT_FALSE(net.rd(stop.get_token(), "stream", any, any, any, any));
   stopper.join();
-  EXPECT_EQ(net.copy_collect(space_, "stream", any, any, any, any), 0u);
+  Space here(name(), host_->home());
+  EXPECT_EQ(net.copy_collect(here, "stream", any, any, any, any), 0u);
 }
 
-TEST_F(SpaceTest, RequestsAreServedInTheirOrder) {
+TEST_P(SpaceTest, RequestsAreServedInTheirOrder) {
   auto first = space_.in_async("job", formal<int>), second = space_.in_async("job", formal<int>);
   auto other = space_.in_async("other", formal<std::string>);
   auto look = space_.rd_async("look", formal<std::string>);
@@ -189,7 +201,7 @@ TEST_F(SpaceTest, RequestsAreServedInTheirOrder) {
   EXPECT_THROW(second.get(), Failure);
 }
 
-TEST_F(SpaceTest, ARequestKeepsItsPlaceInLine) {
+TEST_P(SpaceTest, ARequestKeepsItsPlaceInLine) {
   auto first = space_.in_async("job", formal<int>);
   until_wait(1);
   std::tuple<int64_t> second;
@@ -205,7 +217,7 @@ TEST_F(SpaceTest, ARequestKeepsItsPlaceInLine) {
 }
 
 // Its text is not UTF-8: in the store it is bytes like others.
-TEST_F(SpaceTest, AWaitForAPieceOfACharacterIsAnswered) {
+TEST_P(SpaceTest, AWaitForAPieceOfACharacterIsAnswered) {
   std::tuple<std::string> got;
   std::thread waiting([&] { got = space_.in(prefix("\xc3")); });
   until_wait(1);
@@ -214,7 +226,7 @@ TEST_F(SpaceTest, AWaitForAPieceOfACharacterIsAnswered) {
   EXPECT_EQ(got, std::tuple("\xc3\xa4"));
 }
 
-TEST_F(SpaceTest, AllWhoLookSeeWhatComesAndOneTakesIt) {
+TEST_P(SpaceTest, AllWhoLookSeeWhatComesAndOneTakesIt) {
   auto first = space_.rd_async("x", formal<int>), second = space_.rd_async("x", formal<int>);
   auto taker = space_.in_async("x", formal<int>);
   space_.out("x", 1);
@@ -224,7 +236,19 @@ TEST_F(SpaceTest, AllWhoLookSeeWhatComesAndOneTakesIt) {
   EXPECT_LE(std::get<0>(second.get()), 2);
 }
 
-TEST_F(SpaceTest, OneIsUniqueAndOneIsSwapped) {
+TEST_P(SpaceTest, PutsThatAreNotWaitedForComeInTheirOrder) {
+  std::vector<Pending<void>> pending;
+  for (int i = 0; i < 5000; ++i) pending.push_back(space_.out_async("n", i));
+  auto last = space_.out_async(Tuple{"n", 5000});
+  EXPECT_TRUE(last.get(1h));
+  EXPECT_TRUE(last.ready());
+  for (auto& one : pending) one.get();
+  for (int i = 0; i <= 5000; ++i) EXPECT_EQ(space_.in("n", formal<int>), std::tuple(i));
+  Space small = Space::create(name() + ".small", {.capacity = 4096});
+  EXPECT_EQ(code_of([&] { for (;;) small.out_async("fill").get(); }), std::errc::no_space_on_device);
+}
+
+TEST_P(SpaceTest, OneIsUniqueAndOneIsSwapped) {
   EXPECT_TRUE(space_.out_unique({"leader", any}, "leader", 1));
   EXPECT_FALSE(space_.out_unique({"leader", any}, Tuple{"leader", 2}));
   EXPECT_FALSE(space_.swap({"leader", 2}, "leader", 3));
@@ -233,7 +257,7 @@ TEST_F(SpaceTest, OneIsUniqueAndOneIsSwapped) {
   EXPECT_EQ(code_of([&] { space_.out_unique({"x"}, "\xff"); }), std::errc::illegal_byte_sequence);
 }
 
-TEST_F(SpaceTest, ALeasedTupleIsAcknowledgedOrComesBack) {
+TEST_P(SpaceTest, ALeasedTupleIsAcknowledgedOrComesBack) {
   space_.out("job", 1);
   uint64_t first;
   {
@@ -252,10 +276,10 @@ TEST_F(SpaceTest, ALeasedTupleIsAcknowledgedOrComesBack) {
   last.acknowledge();
   EXPECT_EQ(code_of([&] { last.release(); }), std::errc::timed_out);
   EXPECT_EQ(space_.count("job", any), 0u);
-  EXPECT_EQ(code_of([&] { (void)Space("net").inp_for(1s, any); }), std::errc::operation_not_supported);
+  EXPECT_EQ(code_of([&] { (void)Space("net", host_->home()).inp_for(1s, any); }), std::errc::operation_not_supported);
 }
 
-TEST_F(SpaceTest, AMortalTupleGoesByItself) {
+TEST_P(SpaceTest, AMortalTupleGoesByItself) {
   space_.out_for(1ms, "brief");
   auto tuples = [] {
     for (const SpaceFacts& facts : Space::list())
@@ -266,7 +290,7 @@ TEST_F(SpaceTest, AMortalTupleGoesByItself) {
   EXPECT_FALSE(space_.rdp("brief"));
 }
 
-TEST_F(SpaceTest, ATransactionHappensAtOneMomentOrNotAtAll) {
+TEST_P(SpaceTest, ATransactionHappensAtOneMomentOrNotAtAll) {
   Space done = Space::create(name() + ".done");
   space_.out("task", 3);
   Transaction transfer;
@@ -294,12 +318,12 @@ TEST_F(SpaceTest, ATransactionHappensAtOneMomentOrNotAtAll) {
       EXPECT_EQ(code_of([&] { forgotten.commit(); }), std::errc::operation_not_permitted);
     }).join();
     EXPECT_EQ(code_of([&] { within.collect(done, any); }), std::errc::operation_not_supported);
-    EXPECT_EQ(code_of([&] { (void)forgotten.of(Space("net")); }), std::errc::operation_not_supported);
+    EXPECT_EQ(code_of([&] { (void)forgotten.of(Space("net", host_->home())); }), std::errc::operation_not_supported);
   }
   EXPECT_TRUE(space_.inp("task", 4));
 }
 
-TEST_F(SpaceTest, AForkedChildLeavesItsParentsWaitsAsTheyAre) {
+TEST_P(SpaceTest, AForkedChildLeavesItsParentsWaitsAsTheyAre) {
   auto pending = space_.in_async("later", formal<int>);
   Subscription coming = space_.subscribe("later", formal<int>);
   pid_t child = fork();
@@ -316,7 +340,7 @@ TEST_F(SpaceTest, AForkedChildLeavesItsParentsWaitsAsTheyAre) {
 }
 
 // Though it never used the space, and so has no standing of its own.
-TEST_F(SpaceTest, AForkedChildThatExitsLeavesItsParentsStandingAsItIs) {
+TEST_P(SpaceTest, AForkedChildThatExitsLeavesItsParentsStandingAsItIs) {
   Subscription coming = space_.subscribe("later", formal<int>);
   pid_t child = fork();
   if (child == 0) exit(0);
@@ -326,12 +350,12 @@ TEST_F(SpaceTest, AForkedChildThatExitsLeavesItsParentsStandingAsItIs) {
   std::thread([&] { EXPECT_EQ(space_.in("later", formal<int>), std::tuple(1)); }).join();
 }
 
-TEST_F(SpaceTest, AnIntegerThatIsTooLargeIsRefusedWhereItIsMade) {
+TEST_P(SpaceTest, AnIntegerThatIsTooLargeIsRefusedWhereItIsMade) {
   EXPECT_EQ(code_of([&] { space_.out(~0ull); }), std::errc::value_too_large);
   EXPECT_EQ(code_of([&] { Tuple{~0ull}; }), std::errc::value_too_large);
 }
 
-TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
+TEST_P(SpaceTest, AWithdrawnRequestTakesNothing) {
   {
     auto given_up = space_.in_async("job", formal<int>);
     auto kept = space_.in_async("start");
@@ -345,7 +369,7 @@ TEST_F(SpaceTest, AWithdrawnRequestTakesNothing) {
   }
 }
 
-TEST_F(SpaceTest, ASubscriptionShowsWhatComes) {
+TEST_P(SpaceTest, ASubscriptionShowsWhatComes) {
   space_.out("seen", 0);
   Subscription coming = space_.subscribe("seen", formal<int>);
   EXPECT_FALSE(coming.next(0s));
@@ -355,17 +379,17 @@ TEST_F(SpaceTest, ASubscriptionShowsWhatComes) {
   EXPECT_EQ(to_text(coming.next()), "(\"seen\", 1)");
   EXPECT_FALSE(coming.next(0s));
   EXPECT_EQ(coming.missed(), 0u);
-  Subscription traffic = Space("net").subscribe("stream", any, any, any, any);
+  Subscription traffic = Space("net", host_->home()).subscribe("stream", any, any, any, any);
   EXPECT_FALSE(traffic.next(0s));
 }
 
-TEST_F(SpaceTest, RequestsOfADroppedSpaceFail) {
+TEST_P(SpaceTest, RequestsOfADroppedSpaceFail) {
   auto pending = space_.in_async("never");
   Space::drop(name());
   EXPECT_EQ(code_of([&] { pending.get(); }), std::errc::identifier_removed);
 }
 
-TEST_F(SpaceTest, ThreadsAndAForkedChildShareIt) {
+TEST_P(SpaceTest, ThreadsAndAForkedChildShareIt) {
   std::vector<std::thread> workers;
   for (int i = 0; i < 4; ++i)
     workers.emplace_back([&] {
@@ -388,7 +412,7 @@ TEST_F(SpaceTest, ThreadsAndAForkedChildShareIt) {
   EXPECT_EQ(wait_for(child), 0);
 }
 
-TEST_F(SpaceTest, IsOfTheHostThatIsNamed) {
+TEST_P(SpaceTest, IsOfTheHostThatIsNamed) {
   TestHost there("there");
   Space far = Space::create("elsewhere", {}, there.home());
   far.out("x");

@@ -10,7 +10,8 @@
 // and give a Tuple and a Template, or several Templates any of which will do.
 //
 // The spaces are those of this user on this host; each is there until it is dropped or the host restarts. The space "net" is the
-// socket traffic of the programs in the community: it is read with rd, rdp and count (docs/spaces.md).
+// socket traffic of the programs in the community: it is read with rd, rdp and count (docs/spaces.md). With a client's key file
+// (godwit keygen) for the host, they are those of another host, and all is as here but for the last errors of the list.
 //
 // threads  a Space may be used by any number at once; copies are the same space. A child of fork may use its parent's, but opens
 //          its own for asynchronous requests.
@@ -39,6 +40,12 @@
 //            resource_unavailable_try_again  the host's node does not answer: of "net"
 //            function_not_supported          the host's node is of another version: of "net"
 //            bad_message                     the same
+//          and of another host:
+//            permission_denied               the key has no right to that
+//            connection_refused              it does not know the key, or no longer
+//            host_unreachable                it does not answer
+//            connection_reset                the session with it ended: what became of the operation is not known
+//            no_buffer_space, EDQUOT         the key has as much under way, or as many who wait, as it may
 // source   Gelernter, "Generative communication in Linda", TOPLAS 7(1), 1985; collect: Butcher, Wood and Atkins, 1994.
 #pragma once
 #include <chrono>
@@ -65,6 +72,7 @@ template <class T>
 class Leased;
 class Request;
 class Requests;
+class Putting;
 class Transaction;
 struct Call;
 class ActiveTuple;
@@ -81,7 +89,8 @@ struct DeliveryRef {
 
 class Space {
  public:
-  /// Opens a space. home: of which host; empty: GODWIT_HOME or its default. Starts the host's node if none runs.
+  /// Opens a space. home: of which host, its folder or a client's key file; empty: GODWIT_HOME or its default. Starts this host's
+  /// node if none runs.
   explicit Space(std::string_view name = kDefaultSpace, const std::string& home = "");
   /// Makes it first. errors  also file_exists.
   static Space create(std::string_view name, const SpaceOptions& options = {}, const std::string& home = "");
@@ -95,6 +104,11 @@ class Space {
     put(std::array<FieldView, sizeof...(F)>{typed::view(fields)...}, Wait());
   }
   void out(const Tuple& tuple) { put(views_of(tuple), Wait()); }
+  /// Begins an out, and returns once there is room for it on its way: of a space of another host, so that one thread need not wait
+  /// for each. Puts are done in their order. Here it is done when this returns.
+  template <Actual... F>
+  Pending<void> out_async(const F&... fields);
+  Pending<void> out_async(const Tuple& tuple);
   /// The same within a time. returns false: there was no room until then, or a stop was requested.
   template <Actual... F>
   bool out(const Wait& wait, const F&... fields) {
@@ -247,6 +261,7 @@ class Space {
   std::optional<Tuple> dynamic_get(Get get, const Wait* wait, std::span<const Template> any_of);
 
   bool put(TupleView tuple, const Wait& wait);
+  Pending<void> begin_out(TupleView tuple);
   void put_for(std::chrono::nanoseconds time, TupleView tuple);
   template <class... P>
   std::optional<Leased<Bound<P...>>> lease(std::chrono::nanoseconds time, const Wait* wait, const P&... wanted);
@@ -400,6 +415,29 @@ class Pending : public PendingBase {
       : PendingBase(std::move(requests), std::move(request)), bind_(bind) {}
   Bind bind_;
 };
+
+/// An out that is under way, and goes on without this.
+template <>
+class Pending<void> {
+ public:
+  /// Whether get() would return (or throw) at once.
+  bool ready() const;
+  /// Waits until the tuple is there; throws what the out would.
+  void get();
+  /// Within a time. returns false: it is not there yet.
+  bool get(const Wait& wait);
+
+ private:
+  friend class Space;
+  explicit Pending(std::shared_ptr<Putting> putting);
+  std::shared_ptr<Putting> putting_;  // null: it is done
+};
+
+template <Actual... F>
+Pending<void> Space::out_async(const F&... fields) {
+  return begin_out(std::array<FieldView, sizeof...(F)>{typed::view(fields)...});
+}
+inline Pending<void> Space::out_async(const Tuple& tuple) { return begin_out(views_of(tuple)); }
 
 template <Asks... P>
 Pending<Bound<P...>> Space::in_async(const P&... wanted) {

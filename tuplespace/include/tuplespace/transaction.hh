@@ -16,7 +16,9 @@
 // errors     thrown as Failure (result.hh), besides those of Space:
 //              no_space_on_device, message_size  of commit: a space cannot hold what was put; the transaction is as it was
 //              operation_not_permitted           another thread's, or a child of fork's parent's
-//              operation_not_supported           not of this host's memory; collect, copy_collect and subscribe within one
+//              operation_not_supported           not of the same host, or of "net"; collect, copy_collect and subscribe within one
+//              connection_reset                  of another host: the session ended, which has rolled it back; or, of commit, nobody
+//                                                knows whether that came before
 #pragma once
 #include <memory>
 #include <string>

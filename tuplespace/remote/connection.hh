@@ -1,0 +1,167 @@
+// The connection of this process to a host by a client's key: the session (docs/protocol.md, "The protocol of clients") that
+// all its threads ask in.
+//
+// Somebody attends to the socket while an answer is to come: one of the threads that wait for one, and so gets it without
+// another's help; else the connection's own thread. What is asked while a message is on its way goes into the next one.
+//
+// A session that ends fails what was under way with connection_reset, and the next request begins another. What belongs to
+// a session names it: 1 and up, in this process.
+//
+// fork  a child has connections of its own, and leaves its parent's as they are. They last as long as the process, whose
+//       normal end ends their sessions.
+#pragma once
+#include <condition_variable>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "tuplespace/posix/unique_fd.hh"
+#include "tuplespace/remote/dealer.hh"
+#include "tuplespace/wait.hh"
+#include "tuplespace/wire.hh"
+
+namespace godwit::remote {
+
+/// A part of a message of the node. Keeps the message.
+struct Object {
+  std::shared_ptr<const msgpack::object_handle> message;
+  const msgpack::object* object = nullptr;
+};
+
+/// Is told what a request has come to, once: by any thread, under the connection's lock.
+class Asked {
+ public:
+  /// What is to be done with a result that is not nil: it is told at once; confirmed first, so that the tuple that was taken is
+  /// this process's for good; or told, and confirmed or put back later.
+  enum class Then { kTell, kConfirm, kDecideLater };
+
+  virtual ~Asked() = default;
+  virtual Then look(const msgpack::object&) { return Then::kTell; }
+  virtual void tell(const Object& result) = 0;
+  virtual void fail(const Error& error) = 0;
+};
+
+/// Of a request.
+struct Number {
+  uint64_t session = 0, number = 0;
+};
+
+struct Answered {
+  Object result;
+  Number number;
+};
+
+class Connection {
+ public:
+  /// Of a key file by its absolute path. Connects with the first request.
+  static Result<std::shared_ptr<Connection>> of(const std::string& key_file);
+
+  /// Asks, and waits for the answer. A stop cancels the request.
+  /// session  the request belongs to that one; 0: to any.
+  /// errors   the node's; connection_reset: the session ended meanwhile (or, session not being 0, before);
+  ///          host_unreachable, connection_refused: it could not begin.
+  Result<Answered> ask(std::string_view request, const std::stop_token& stop = {}, uint64_t session = 0);
+  /// The same, of a request that takes: unless its result is nil, confirm() or put_back() follows.
+  Result<Answered> take(std::string_view request, const std::stop_token& stop);
+  /// Returns when that take is final: the tuple is this process's, whatever becomes of the session.
+  Result<void> confirm(Number take);
+  /// Takes it back, also a request that waits. When this returns the tuple is back at its place.
+  /// returns  false: it was done before, and is confirmed.
+  Result<bool> put_back(Number take);
+
+  /// Asks, and does not wait but for a window: there are so many bytes under way that were begun with one.
+  Number begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t session = 0, bool windowed = false);
+  /// Waits until a condition holds that changes with answers; it is looked at under the lock.
+  bool wait_until(const std::function<bool()>& holds, const Wait& wait);
+  /// Whether such a condition holds.
+  bool look(const std::function<bool()>& holds);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Guard = std::unique_lock<std::mutex>;
+  using Condition = std::function<bool()>;
+  // A request that has no answer yet.
+  struct Open {
+    std::shared_ptr<const std::string> batch;  // where its bytes are
+    size_t at, length;
+    std::shared_ptr<Asked> asked;
+    bool waited_for, windowed;  // by its caller; counts in window_
+  };
+  // Waits while another attends.
+  struct Follower {
+    const Condition& over;
+    std::condition_variable changed;
+    bool leads = false;
+  };
+  struct Got;
+  class Call;
+
+  explicit Connection(ClientKey key);
+  Error unknown_key() const;
+  static void end_all();
+  void run();
+
+  // Under lock_, all of these.
+  Result<Answered> ask(std::string_view request, const std::stop_token& stop, uint64_t session, bool takes);
+  std::optional<Error> begin_session();
+  Result<Number> append(std::string_view request, std::shared_ptr<Asked> asked, uint64_t session, bool waited_for, bool windowed);
+  void wait(Guard& guard, const Condition& over, Deadline until = kForever);
+  void attend(Guard& guard, const Condition& over, Deadline until);
+  void hand_over();
+  void call_keeper();
+  void work();
+  bool flush();
+  void add_got();
+  void append_got(const std::vector<uint64_t>& numbers, std::shared_ptr<Asked> asked);
+  void send(uint64_t first, size_t number, std::string_view requests);
+  bool receive();
+  void hear(std::string_view message);
+  void decided(Number take);
+  bool hear_answer(const std::shared_ptr<const msgpack::object_handle>& message, const msgpack::object& answer);
+  void wake();
+  void nudge();
+  void tick(Clock::time_point now);
+  bool look_at_events();
+  void send_again();
+  void end_session(const Error& error);
+  uint64_t floor() const;
+
+  const ClientKey key_;
+  const UniqueFd nudge_;  // wakes who attends
+  std::mutex lock_;
+  // All that follows is under it.
+  std::unique_ptr<Dealer> dealer_;
+  std::string id_;             // SESSION
+  uint64_t session_ = 0;       // how many there have been
+  bool is_over_ = true;
+  uint64_t incarnation_ = 0;
+  bool heard_ = false;         // anything, in this session
+  uint64_t next_ = 1;          // the number of the next request
+  std::map<uint64_t, Open> open_;
+  std::shared_ptr<std::string> batch_;  // requests that are not sent yet, the last ones of open_
+  size_t unsent_ = 0;                   // how many
+  std::set<uint64_t> undecided_;        // takes that are neither confirmed nor put back
+  std::vector<uint64_t> answered_;      // above floor(), and not confirmed
+  std::vector<std::pair<std::shared_ptr<Asked>, Object>> taken_;  // to be told when they are confirmed
+  size_t on_their_way_ = 0;             // messages that nothing was heard after
+  size_t window_ = 0;                   // bytes
+  size_t unattended_ = 0;               // of open_, nobody waits for
+  Clock::time_point connected_, last_sent_, next_tick_;
+  std::optional<Clock::time_point> silent_since_, waits_since_;  // a message went off: ever since it was quiet; and since the last attempt
+  Clock::duration pause_;
+  std::list<Follower*> followers_;
+  std::condition_variable keeper_;
+  bool keeper_runs_ = false, keeper_called_ = false;
+  const Condition* attendant_ = nullptr;  // what who attends waits for
+  std::thread::id attendant_thread_;
+};
+
+}  // namespace godwit::remote
