@@ -115,6 +115,7 @@ bool read_pattern(const msgpack::object& from, Template& to, size_t depth) {
       if (parts.size() != 2 || !read_field(parts[1], first, depth)) return false;
       return to.add(std::move(first)), true;
     case Kind::kPrefix:
+      if (std::string_view text; parts.size() == 2 && decode(parts[1], text)) return to.add(Prefix{text}), true;  // may end within a character
       if (parts.size() != 2 || !read_field(parts[1], first, depth)) return false;
       return to.add(Prefix{std::move(first)}), true;
     case Kind::kRange:

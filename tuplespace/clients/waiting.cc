@@ -4,6 +4,7 @@
 #include "tuplespace/clients/server.hh"
 #include "tuplespace/objects.hh"
 #include "tuplespace/store/errors.hh"
+#include "tuplespace/streams/spaces.hh"
 
 namespace godwit::clients {
 namespace {
@@ -39,6 +40,7 @@ void Server::stop_waiting(Session& session, uint64_t number) {
   if (waiting->request && waits_.erase(waiting->request)) waiting->store->withdraw(waiting->request);
   if (waiting->op == Op::kOut) std::erase(rooms_, std::pair(&session, number));
   if (waiting->op == Op::kNext) nexts_.erase({&session, number});
+  if (waiting->space == kNetSpace) nets_.erase({&session, number});
   session.usage->memory -= waiting->memory;
   std::erase(session.to_open, number);
   --session.usage->waiters;
@@ -93,11 +95,13 @@ Server::Step Server::answer_of(Session& session, Waiting& waiting, Outcome& outc
 
 // ---- for room
 
-// An out that found none. False: it does not wait.
+// An out that found none. False: it is refused for that.
 bool Server::wait_for_room(Session& session, Request& request, uint64_t number, const Error& no) {
-  if (request.op != Op::kOut || no.code != std::errc::no_space_on_device || request.wait == Milliseconds(0)) return false;
+  if (request.op != Op::kOut || no.code != std::errc::no_space_on_device) return false;
   auto store = open(request.space);
-  if (!store || !store->waits_for_room() || has_no_waiter_left(session)) return false;
+  if (!store || !store->waits_for_room()) return false;
+  if (request.wait == Milliseconds(0)) return settle(session, std::max(session.begun, number), {number, done(false)}), true;
+  if (has_no_waiter_left(session)) return false;
   auto waiting = std::make_unique<Waiting>(Waiting{Op::kOut, std::string(request.space), *store});
   waiting->tuples = std::move(request.tuples);
   waiting->due = request.time ? store::due_after(*request.time) : 0;
