@@ -10,8 +10,9 @@ import sys
 import tempfile
 import unittest
 
-sys.path.insert(0, os.path.join(sys.argv[1], "demos", "support"))
+sys.path[:0] = [os.path.join(sys.argv[1], "demos", "support"), os.path.join(sys.argv[1], "tests", "support")]
 import hosts as hosts_module  # noqa: E402
+from remote_client import ANY, Client, Refused, read_key, template  # noqa: E402
 
 GODWIT = os.path.join(hosts_module.build_directory(), "godwit")
 SERVER = os.path.join(hosts_module.build_directory(), "http_mediator")
@@ -201,6 +202,36 @@ class Mediators(unittest.TestCase):
             waiting.kill()
             waiting.wait()
             self.assertEqual(server.ask("c.recv(100)"), f"b'{i}'")
+
+    # --- from another machine
+
+    def test_a_remote_client_looks_at_traffic_and_with_the_right_takes_and_puts_it(self):
+        self.godwit("node", "--stop")
+        self.godwit("node", "--clients", "127.0.0.1:0")
+        looks = Client(read_key(self.godwit("keygen", "looks", "--space", "net=read", "--space", "*=put")[1]))
+        stands_between = Client(read_key(self.godwit("keygen", "mediates", "--space", "net=read,mediate", "--space", "*=read")[1]))
+        nosy = Client(read_key(self.godwit("keygen", "nosy", "--space", "*=read,take,put")[1]))
+        for client in (looks, stands_between, nosy):
+            self.addCleanup(client.close)
+        server, client, connection = self.two_programs()
+        stream = template("stream", connection, "c>s", ANY, ANY)
+        waits = looks.begin(["rd", "net", stream, None])[0]
+        client.ask('c.sendall(b"hello")')
+        self.assertEqual(looks.answer(waits), ["stream", connection, "c>s", 0, b"hello"])
+        self.assertEqual(looks.ask("count", "net", stream), 1)
+        self.assertEqual(looks.ask("copy_collect", "net", "default", stream), 1)
+        self.assertEqual(stands_between.ask("all", "net", stream), stands_between.ask("all", "default", []))
+        for asks in (lambda: looks.ask("in", "net", stream, 0), lambda: nosy.ask("rd", "net", stream, 0),
+                     lambda: nosy.ask("out", "net", [["stream", connection, "c>s", 5, b"x"]], None, 0)):
+            with self.assertRaises(Refused) as refused:
+                asks()
+            self.assertEqual(refused.exception.args[0], 13)
+        self.assertEqual(stands_between.ask("in", "net", stream, None), ["stream", connection, "c>s", 0, b"hello"])
+        with self.assertRaises(Refused):
+            stands_between.ask("out", "net", [["stream", connection, "c>s", 4, b"hullo"]], None, 0)
+        server.tell("c.recv(5)")
+        self.assertTrue(stands_between.ask("out", "net", [["stream", connection, "c>s", 5, b"hullo"]], None, None))
+        self.assertEqual(server.hear(), "b'hullo'")
 
 
 class OfTwoHosts(unittest.TestCase):

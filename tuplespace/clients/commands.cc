@@ -26,7 +26,8 @@ Makes a key with which a program uses this host's spaces from anywhere, once the
 (godwit node --clients), and prints it; nothing here keeps its secret. Who has the file is the client.
 
    --space S=RIGHTS    what it may do in a space: read, take, put, or several as in read,put; * is all spaces
-                       that are not named (default: --space default=read,take,put). mediate is for net
+                       that are not named (default: --space default=read,take,put). net, the traffic of
+                       this host, is to be named: read looks at it, mediate takes and puts
    --manage            it may create and drop spaces
    --rate N            requests a second; those beyond wait (default 1000000)
    --memory SIZE       of its requests and answers that are not done with (default 64M)

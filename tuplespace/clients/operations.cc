@@ -11,7 +11,6 @@ namespace godwit::clients {
 namespace {
 
 Error errno_with(int code, std::string text) { return Error{std::error_code(code, std::generic_category()), std::move(text)}; }
-Error no_memory_left() { return errno_with(ENOBUFS, "the key's memory is used up; take the answers, and confirm them"); }
 Error unknown(const char* what) { return make_error(std::errc::no_such_file_or_directory, std::string("the session has no such ") + what + "; it ended, or the node was restarted"); }
 Error canceled() { return make_error(std::errc::operation_canceled, "the request was cancelled"); }
 Error doubtful() { return errno_with(EOWNERDEAD, "the node was killed while it did that; see whether it was done"); }
@@ -19,6 +18,8 @@ Error doubtful() { return errno_with(EOWNERDEAD, "the node was killed while it d
 bool is_reserved(std::string_view space) { return space == kNetSpace || is_own_space(space); }
 
 }  // namespace
+
+Error no_memory_left() { return errno_with(ENOBUFS, "the key's memory is used up; take the answers, and confirm them"); }
 
 Result<store::Store> Server::open(std::string_view name) {
   auto known = spaces_.find(name);
@@ -30,9 +31,7 @@ Result<store::Store> Server::open(std::string_view name) {
 }
 
 std::optional<Error> Server::refused(const Session& session, std::string_view space, Rights rights) {
-  bool net = space == kNetSpace;
   Rights lacking = rights & ~(is_own_space(space) ? 0 : session.client->rights_on(space));
-  if (net && rights & (kTake | kPut)) lacking |= kMediate;
   if (!lacking) return std::nullopt;
   std::string facts = std::string(space) + " " + to_text(lacking);
   audit_.note(session.client->name, "denied", facts);
@@ -120,6 +119,7 @@ Server::Step Server::begin_request(Session& session, const store::Store& store, 
 
 Server::Step Server::operate_alone(Session& session, Request& request, std::vector<Outcome>& outcomes) {
   if (!has_memory_for(session, 0) && request.op != Op::kGot && request.op != Op::kEnd) return no_memory_left();
+  if (is_of_net(request)) return of_net(session, request, outcomes);
   switch (request.op) {
     case Op::kGot: return got(session, request, outcomes);
     case Op::kUnique: case Op::kSwap: return put_if(session, request, outcomes);
@@ -330,6 +330,7 @@ Server::Step Server::begin(Session& session, Request&, std::vector<Outcome>& out
 
 Server::Step Server::within(Session& session, Request& request, std::vector<Outcome>& outcomes) {
   auto transaction = session.transactions.find(request.number());
+  if (request.within->space == kNetSpace) return not_of_net();
   auto answer = transaction == session.transactions.end() ? Step(unknown("transaction"))
                                                           : operate(session, *transaction->second, *request.within, outcomes[0], request.number());
   outcomes[0].kept = false;

@@ -43,7 +43,7 @@ std::string to_text(Rights rights) {
 
 Rights Client::rights_on(std::string_view space) const {
   auto own = rights.find(space);
-  if (own == rights.end()) own = rights.find("*");
+  if (own == rights.end() && space != "net") own = rights.find("*");
   return own == rights.end() ? 0 : own->second;
 }
 

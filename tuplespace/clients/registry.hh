@@ -3,7 +3,7 @@
 // A file is named as its client, and is text: a name and a value a line; a line that begins with "#" is a comment (keys may have one).
 //
 //   public  KEY                 Z85; whose secret the client alone has
-//   space   S read,take,put     rights on a space; "*": on all others. Several lines
+//   space   S read,take,put     rights on a space; "*": on all others but "net". Several lines
 //   manage  yes                 may create and drop spaces
 //   rate    N                   requests a second; beyond, they wait
 //   memory  SIZE                of requests and answers that are not done with

@@ -3,13 +3,17 @@
 
 #include "tuplespace/clients/server.hh"
 #include "tuplespace/fault.hh"
+#include "tuplespace/streams/spaces.hh"
 
 namespace godwit::clients {
 namespace {
 
 constexpr size_t kBatch = 256;  // requests in a transaction at most
 
-bool takes_or_looks(const Request& request) { return request.op == Op::kIn || request.op == Op::kRd || request.op == Op::kCount; }
+bool puts(const Request& request) { return request.op == Op::kOut && request.space != kNetSpace; }
+bool takes_or_looks(const Request& request) {
+  return (request.op == Op::kIn || request.op == Op::kRd || request.op == Op::kCount) && request.space != kNetSpace;
+}
 
 // How many of the next requests, at most so many, go into one transaction: some that take or look, then some that put. What is put
 // is so for those who wait first, and for the requests behind it then.
@@ -17,7 +21,7 @@ size_t length_of_batch(std::span<const Request> requests, size_t most) {
   size_t length = 0;
   most = std::min(most, requests.size());
   while (length < most && takes_or_looks(requests[length])) ++length;
-  while (length < most && requests[length].op == Op::kOut) ++length;
+  while (length < most && puts(requests[length])) ++length;
   return length;
 }
 

@@ -39,15 +39,19 @@ Result<std::unique_ptr<Server>> Server::make(const Home& home, const shared::Seg
   if (!mine) return store::segment_full();
   auto ledger = Ledger::open(segment);
   if (!ledger) return ledger.error();
-  std::unique_ptr<Server> server(new Server(home, segment, std::move(*ledger), *mine));
+  std::unique_ptr<Server> server(new Server(home, segment, std::move(*ledger), **desk, *mine));
   if (auto recovered = server->recover(); !recovered) return recovered.error();
   return server;
 }
 
 // What the ringer says is never lost: it goes by the last bell that it told of.
-Server::Server(const Home& home, const shared::Segment& segment, Ledger ledger, store::Requests& mine)
+Server::Server(const Home& home, const shared::Segment& segment, Ledger ledger, store::Desk& desk, store::Requests& mine)
     : home_(home), segment_(segment), ledger_(std::move(ledger)), mine_(mine), registry_(home), audit_(home),
-      incarnation_(random_start()), last_id_(random_start()), bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      incarnation_(random_start()), last_id_(random_start()), bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), net_(desk.self),
+      mediator_(desk.self), net_waiter_(net_, segment, [this] {
+        net_rung_ = true;
+        eventfd_write(bell_.get(), 1);
+      }) {
   ringer_ = std::jthread([this, seen = mine_.bell.load()](const std::stop_token& stop) mutable {
     while (!stop.stop_requested()) {
       (void)store::await_ring(mine_, seen, kForever);
@@ -94,6 +98,7 @@ void Server::run() {
     handle_throttled();
     look_at_watches();
     look_at_rooms();
+    look_at_net();
     run_timers();
     send_stalled();
     if (auto now = Clock::now(); now - looked >= store::kTick) looked = now, tick();
@@ -109,7 +114,7 @@ void Server::tick() {
 
 Milliseconds Server::time_to_wait() const {
   auto now = Clock::now(), until = now + store::kTick;
-  if (!stalled_.empty() || !rooms_.empty() || !throttled_.empty()) until = now + kPause;
+  if (!stalled_.empty() || !rooms_.empty() || !throttled_.empty() || (!nets_.empty() && net_rung_)) until = now + kPause;
   if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
   return std::max(std::chrono::ceil<Milliseconds>(until - now), Milliseconds(0));
 }

@@ -14,9 +14,13 @@
 #include "tuplespace/clients/ledger.hh"
 #include "tuplespace/clients/session.hh"
 #include "tuplespace/posix/unique_fd.hh"
+#include "tuplespace/streams/mediator.hh"
+#include "tuplespace/streams/ring_waiter.hh"
 
 namespace godwit::clients {
 
+Error no_memory_left();
+Error not_of_net();
 /// What a record of the ledger has.
 std::vector<std::pair<uint64_t, Body>> read_answers(std::string_view packed);
 
@@ -43,7 +47,7 @@ class Server {
   };
   using Step = Result<std::optional<Body>>;  // nullopt: it waits
 
-  Server(const Home& home, const shared::Segment& segment, Ledger ledger, store::Requests& mine);
+  Server(const Home& home, const shared::Segment& segment, Ledger ledger, store::Desk& desk, store::Requests& mine);
 
   // server.cc: the thread, sessions
   Milliseconds time_to_wait() const;
@@ -121,6 +125,13 @@ class Server {
   Step create_or_drop(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Step spaces(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Result<void> note_doubt(Session& session, uint64_t number);
+  // net.cc: the space of socket traffic
+  bool is_of_net(const Request& request) const;
+  Step of_net(Session& session, Request& request, std::vector<Outcome>& outcomes);
+  Step try_net(Session& session, uint64_t number, Op op, std::span<const Template> wanted, std::span<const Tuple> tuples);
+  Step copy_net(Session& session, Request& request);
+  void look_at_net();
+
   Body leased(Session& session, const store::Store& store, const store::Delivery& delivery, Milliseconds time, const Tuple& tuple);
 
   const Home& home_;
@@ -144,9 +155,15 @@ class Server {
   std::list<std::pair<Session*, uint64_t>> rooms_;                     // outs that wait for room, longest first
   Clock::time_point looked_for_room_;
   std::set<std::pair<Session*, uint64_t>> nexts_;                      // requests that wait for what a watch sees
+  std::set<std::pair<Session*, uint64_t>> nets_;                       // requests of net that wait
+  Clock::time_point looked_at_net_;
+  std::atomic<bool> net_rung_ = false;
   Timers timers_;
   std::map<std::string, store::Store, std::less<>> spaces_;
   UniqueFd bell_;  // eventfd: something was answered, or the thread shall stop
+  StreamSource net_;
+  StreamMediator mediator_;
+  RingWaiter net_waiter_;
   std::atomic<bool> stop_ = false;
   std::jthread ringer_;
 };

@@ -39,6 +39,7 @@ struct Waiting {
   uint64_t transaction = 0;              // of an in or rd within one
   uint64_t watch = 0;                    // of a next
   std::vector<Tuple> tuples{};           // of an out that waits for room
+  std::vector<Template> wanted{};        // of an in or rd of net
   uint64_t memory = 0;                   // of those
   uint64_t due = 0;                      // of those
   std::optional<Timers::iterator> timer{};

@@ -4,6 +4,7 @@
 #include "tuplespace/clients/server.hh"
 #include "tuplespace/objects.hh"
 #include "tuplespace/store/errors.hh"
+#include "tuplespace/streams/spaces.hh"
 
 namespace godwit::clients {
 namespace {
@@ -39,6 +40,7 @@ void Server::stop_waiting(Session& session, uint64_t number) {
   if (waiting->request && waits_.erase(waiting->request)) waiting->store->withdraw(waiting->request);
   if (waiting->op == Op::kOut) std::erase(rooms_, std::pair(&session, number));
   if (waiting->op == Op::kNext) nexts_.erase({&session, number});
+  if (waiting->space == kNetSpace) nets_.erase({&session, number});
   session.usage->memory -= waiting->memory;
   std::erase(session.to_open, number);
   --session.usage->waiters;

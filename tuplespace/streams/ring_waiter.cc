@@ -4,8 +4,8 @@
 
 namespace godwit {
 
-RingWaiter::RingWaiter(TupleSource& source, Loop& loop, shared::Segment segment, std::function<void()> rung)
-    : source_(source), loop_(loop), segment_(segment), rung_(std::move(rung)) {}
+RingWaiter::RingWaiter(TupleSource& source, shared::Segment segment, std::function<void()> rung)
+    : source_(source), segment_(segment), rung_(std::move(rung)) {}
 
 RingWaiter::~RingWaiter() {
   if (!thread_.joinable()) return;
@@ -41,7 +41,7 @@ void RingWaiter::run() {
     // A stop rings after it is set: so either it is seen below or its ring ends the wait.
     while (!stop_ && segment_.header().net_generation.load() == mark) source_.wait(mark, kForever);
     if (stop_) return;
-    loop_.post(rung_);  // a copy: it may run after us
+    rung_();
   }
 }
 

@@ -6,7 +6,6 @@
 #include <mutex>
 #include <thread>
 
-#include "tuplespace/node/loop.hh"
 #include "tuplespace/shared/segment.hh"
 #include "tuplespace/source.hh"
 
@@ -15,17 +14,16 @@ namespace godwit {
 class RingWaiter {
  public:
   /// source: only its wait() is used, which touches nothing but the segment.
-  RingWaiter(TupleSource& source, Loop& loop, shared::Segment segment, std::function<void()> rung);
+  RingWaiter(TupleSource& source, shared::Segment segment, std::function<void()> rung);
   ~RingWaiter();
 
-  /// Has `rung` called in the loop's thread once, when something has come since `mark`.
+  /// Has `rung` called in a thread of ours once, when something has come since `mark`.
   void wait_since(uint32_t mark);
 
  private:
   void run();
 
   TupleSource& source_;
-  Loop& loop_;
   shared::Segment segment_;
   std::function<void()> rung_;
   std::thread thread_;

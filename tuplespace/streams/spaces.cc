@@ -51,8 +51,10 @@ class SpaceService : public std::enable_shared_from_this<SpaceService> {
       return route && route->host == node_.host_name();
     });
     reaper_ = std::make_unique<Reaper>(streams.segment());
-    waiter_ = std::make_unique<RingWaiter>(*source_, node_.loop(), streams.segment(), [weak = weak_from_this()] {
-      if (auto self = weak.lock()) self->on_ring();
+    waiter_ = std::make_unique<RingWaiter>(*source_, streams.segment(), [&loop = node_.loop(), weak = weak_from_this()] {
+      loop.post([weak] {
+        if (auto self = weak.lock()) self->on_ring();
+      });
     });
   }
 
