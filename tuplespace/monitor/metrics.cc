@@ -89,7 +89,11 @@ class Metrics final : public prometheus::Collectable {
 
   std::vector<MetricFamily> Collect() const override {
     Families families;
-    if (auto desk = store::Desk::of(segment_)) add_spaces(families, store::list_spaces(**desk));
+    if (auto desk = store::Desk::of(segment_)) {
+      auto spaces = store::list_spaces(**desk);
+      std::erase_if(spaces, [](const SpaceFacts& space) { return is_own_space(space.name); });
+      add_spaces(families, spaces);
+    }
     const shared::Header& header = segment_.header();
     families.add(MetricType::Gauge, "godwit_segment_bytes", "Size of the host's segment", static_cast<double>(header.size));
     families.add(MetricType::Gauge, "godwit_segment_used_bytes", "What of it was ever used",
