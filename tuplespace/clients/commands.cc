@@ -17,23 +17,22 @@ namespace {
 using clients::Client;
 
 constexpr std::string_view kKeygenUsage =
-    R"(usage: godwit keygen NAME [--space S=RIGHTS]... [--manage] [--rate N] [--memory SIZE] [--waiters N]
-                     [--address A:P] [--output FILE]
+    R"(usage: godwit keygen NAME [--space S=RIGHTS]... [--manage] [LIMIT]... [--address A:P] [--output FILE]
        godwit keygen --list [--json]
        godwit keygen --revoke NAME
 
 Makes a key with which a program uses this host's spaces from anywhere, once the node serves clients
-(godwit node --clients), and prints it; nothing here keeps its secret. Who has the file is the client.
+(godwit help node), and prints it; nothing here keeps its secret. Who has the file is the client.
 
    --space S=RIGHTS    what it may do in a space: read, take, put, or several as in read,put; * is all spaces
                        that are not named (default: --space default=read,take,put). net, the traffic of
                        this host, is to be named: read looks at it, mediate takes and puts
    --manage            it may create and drop spaces
-   --rate N            requests a second; those beyond wait (default 1000000)
-   --memory SIZE       of its requests and answers that are not done with (default 64M)
-   --waiters N         requests of it that may wait at once, with its watches, leases and transactions
-                       (default 1000)
-   --address A:P       where the client reaches the node, if not at the address of --clients
+   --rate N            LIMIT: requests a second; those beyond wait (default 1000000)
+   --memory SIZE       LIMIT: of its requests and answers that are not done with (default 64M)
+   --waiters N         LIMIT: requests of it that may wait at once, with its watches, leases and
+                       transactions (default 1000)
+   --address A:P       where the client reaches the node, if not at the address that godwit hosts shows
    --output FILE       writes the key there, for the user alone
    --list              the clients and what they may do
    --revoke NAME       the key is good for nothing any more; a running node drops the client at once
