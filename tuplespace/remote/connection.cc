@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <list>
 #include <thread>
 
 #include "tuplespace/fault.hh"
@@ -66,6 +67,7 @@ struct All {
   int pid = 0;
   DealerContext* context = nullptr;
   std::map<std::string, std::shared_ptr<Connection>> connections;
+  std::list<std::pair<DealerContext*, decltype(connections)>> parents;  // what a child of fork cannot end
 };
 All& all() {
   static auto& one = *new All;
@@ -112,10 +114,9 @@ Result<std::shared_ptr<Connection>> Connection::of(const std::string& key_file) 
   All& mine = all();
   std::lock_guard guard(mine.lock);
   if (mine.pid != getpid()) {
-    new auto(std::move(mine.connections));  // a child of fork cannot end its parent's
-    mine.connections.clear();
-    mine.context = new DealerContext;
     if (mine.pid == 0) std::atexit(end_all);
+    else mine.parents.emplace_back(mine.context, std::exchange(mine.connections, {}));
+    mine.context = new DealerContext;
     mine.pid = getpid();
   }
   auto known = mine.connections.find(key_file);
@@ -141,28 +142,28 @@ void Connection::end_all() {
     Call call;
     Packer end;
     end.array(1).add("end");
-    if (connection->append(end.bytes(), call.pointer(), connection->session_, true, false))
+    if (connection->append(end.bytes(), call.pointer(), {connection->session_}, {.waited_for = true}))
       connection->wait(guard, [&] { return call.is_over; }, Clock::now() + 1s);
     if (!call.is_over) connection->end_session(lost("the program ended"));
     connection->is_over_ = true;
   }
 }
 
-Result<Answered> Connection::ask(std::string_view request, const std::stop_token& stop, uint64_t session) {
-  return ask(request, stop, session, false);
+Result<Answered> Connection::ask(std::string_view request, const std::stop_token& stop, uint64_t life) {
+  return ask(request, stop, {.life = life}, false);
 }
-Result<Answered> Connection::take(std::string_view request, const std::stop_token& stop) { return ask(request, stop, 0, true); }
+Result<Answered> Connection::take(std::string_view request, const std::stop_token& stop) { return ask(request, stop, {}, true); }
 
-Result<Answered> Connection::ask(std::string_view request, const std::stop_token& stop, uint64_t session, bool takes) {
+Result<Answered> Connection::ask(std::string_view request, const std::stop_token& stop, Owner owner, bool takes) {
   if (stop.stop_requested()) return make_error(std::errc::operation_canceled, "stopped");
   Call call(takes);
   auto over = [&] { return call.is_over; };
   Guard guard(lock_);
-  auto number = append(request, call.pointer(), session, true, false);
+  auto number = append(request, call.pointer(), owner, {.waited_for = true});
   if (!number) return number.error();
   if (stop.stop_possible()) {
     guard.unlock();
-    std::stop_callback cancel(stop, [&] { begin(request_about("cancel", number->number), nobody(), number->session); });
+    std::stop_callback on_stop(stop, [&] { cancel(*number); });
     guard.lock();
     wait(guard, over);
     guard.unlock();
@@ -171,6 +172,18 @@ Result<Answered> Connection::ask(std::string_view request, const std::stop_token
   }
   if (call.error) return std::move(*call.error);
   return Answered{std::move(call.result), *number};
+}
+
+// Without waiting for what comes of it.
+void Connection::cancel(Number request) {
+  Guard guard(lock_);
+  if (append(request_about("cancel", request.number), nobody(), {request.session}, {}) && flush()) work();
+  if (!attendant_ && unattended_ > 0) call_keeper();
+}
+
+bool Connection::is_alive(uint64_t life) {
+  Guard guard(lock_);
+  return !is_over_ && life == life_;
 }
 
 // From now on it may be confirmed.
@@ -191,17 +204,17 @@ Result<void> Connection::confirm(Number take) {
 }
 
 Result<bool> Connection::put_back(Number take) {
-  auto answer = ask(request_about("cancel", take.number), {}, take.session);
+  auto answer = ask(request_about("cancel", take.number), {}, {take.session}, false);
   Guard guard(lock_);
   decided(take);
   if (!answer) return answer.error();
   return answer->result.object->type == msgpack::type::BOOLEAN && answer->result.object->via.boolean;
 }
 
-Number Connection::begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t session, bool windowed) {
+Number Connection::begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t life, bool windowed) {
   Guard guard(lock_);
   if (windowed && window_ >= kWindow) wait(guard, [&] { return window_ < kWindow; });
-  auto number = append(request, asked, session, false, windowed);
+  auto number = append(request, asked, {.life = life}, {.windowed = windowed});
   if (!number) {
     asked->fail(number.error());
     return {};
@@ -239,7 +252,7 @@ std::optional<Error> Connection::begin_session() {
   dealer_ = std::move(*dealer);
   connected_ = Clock::now();
   id_ = random_id();
-  ++session_;
+  ++session_, ++life_;
   is_over_ = heard_ = false;
   incarnation_ = 0;
   next_ = 1;
@@ -247,18 +260,19 @@ std::optional<Error> Connection::begin_session() {
   return std::nullopt;
 }
 
-Result<Number> Connection::append(std::string_view request, std::shared_ptr<Asked> asked, uint64_t session, bool waited_for, bool windowed) {
+Result<Number> Connection::append(std::string_view request, std::shared_ptr<Asked> asked, Owner owner, Manner manner) {
   if (request.size() > kMaxRequest)
     return make_error(std::errc::message_size, "at most 16 MiB go to another host at once; put less in one tuple");
-  if (session != 0 && (is_over_ || session != session_))
-    return make_error(std::errc::connection_reset, "the session that this belongs to has ended; begin it anew");
+  bool is_orphan = (owner.session != 0 && owner.session != session_) || (owner.life != 0 && owner.life != life_);
+  if (is_orphan || (is_over_ && (owner.session != 0 || owner.life != 0)))
+    return make_error(std::errc::connection_reset, "what this belongs to has ended with its session, or with the host's node; begin it anew");
   if (is_over_)
     if (auto error = begin_session()) return *error;
-  open_.emplace_hint(open_.end(), next_, Open{batch_, batch_->size(), request.size(), std::move(asked), waited_for, windowed});
+  open_.emplace_hint(open_.end(), next_, Open{batch_, batch_->size(), request.size(), std::move(asked), manner});
   batch_->append(request);
   ++unsent_;
-  if (!waited_for) ++unattended_;
-  if (windowed) window_ += request.size();
+  if (!manner.waited_for) ++unattended_;
+  if (manner.windowed) window_ += request.size();
   return Number{session_, next_++};
 }
 
@@ -368,7 +382,7 @@ void Connection::add_got() {
 void Connection::append_got(const std::vector<uint64_t>& numbers, std::shared_ptr<Asked> asked) {
   Packer packer;
   packer.array(2).add("got").add(numbers);
-  (void)append(packer.bytes(), std::move(asked), session_, false, false);
+  (void)append(packer.bytes(), std::move(asked), {session_}, {});
 }
 
 void Connection::send(uint64_t first, size_t number, std::string_view requests) {
@@ -399,10 +413,11 @@ void Connection::hear(std::string_view bytes) {
   auto message = std::make_shared<const msgpack::object_handle>(std::move(*unpacked));
   const msgpack::object& all = message->get();
   Bin id;
-  uint64_t incarnation = 0;
   if (all.type != msgpack::type::ARRAY || all.via.array.size < 3) return;
   const msgpack::object* parts = all.via.array.ptr;
+  uint64_t incarnation = 0;
   if (!decode(parts[0], id) || id.data != id_ || !decode(parts[1], incarnation)) return;
+  if (std::exchange(incarnation_, incarnation) != incarnation && heard_) ++life_;
   heard_ = true;
   silent_since_ = waits_since_ = std::nullopt;
   pause_ = kFirstPause;
@@ -421,10 +436,10 @@ bool Connection::hear_answer(const std::shared_ptr<const msgpack::object_handle>
   if (it == open_.end()) return true;
   Open open = std::move(it->second);
   open_.erase(it);
-  if (!open.waited_for) --unattended_;
-  if (open.windowed) window_ -= open.length;
+  if (!open.manner.waited_for) --unattended_;
+  if (open.manner.windowed) window_ -= open.length;
   const msgpack::object& error = answer.via.array.ptr[1];
-  Object result{message, &answer.via.array.ptr[2]};
+  Object result{message, &answer.via.array.ptr[2], life_};
   using Then = Asked::Then;
   Then then = error.is_nil() && !result.object->is_nil() ? open.asked->look(*result.object) : Then::kTell;
   if (then == Then::kDecideLater) undecided_.insert(number);

@@ -4,8 +4,8 @@
 // Somebody attends to the socket while an answer is to come: one of the threads that wait for one, and so gets it without
 // another's help; else the connection's own thread. What is asked while a message is on its way goes into the next one.
 //
-// A session that ends fails what was under way with connection_reset, and the next request begins another. What belongs to
-// a session names it: 1 and up, in this process.
+// A session that ends fails what was under way with connection_reset, and the next request begins another. What the node keeps for
+// it in memory only (leases, watches, transactions) is of a *life*, which also the node's restart ends: 1 and up, in this process.
 //
 // fork  a child has connections of its own, and leaves its parent's as they are. They last as long as the process, whose
 //       normal end ends their sessions.
@@ -34,6 +34,7 @@ namespace godwit::remote {
 struct Object {
   std::shared_ptr<const msgpack::object_handle> message;
   const msgpack::object* object = nullptr;
+  uint64_t life = 0;  // in which it came
 };
 
 /// Is told what a request has come to, once: by any thread, under the connection's lock.
@@ -49,7 +50,7 @@ class Asked {
   virtual void fail(const Error& error) = 0;
 };
 
-/// Of a request.
+/// Of a request, in a session: 1 and up, in this process.
 struct Number {
   uint64_t session = 0, number = 0;
 };
@@ -65,10 +66,10 @@ class Connection {
   static Result<std::shared_ptr<Connection>> of(const std::string& key_file);
 
   /// Asks, and waits for the answer. A stop cancels the request.
-  /// session  the request belongs to that one; 0: to any.
-  /// errors   the node's; connection_reset: the session ended meanwhile (or, session not being 0, before);
+  /// life     that the request belongs to; 0: any.
+  /// errors   the node's; connection_reset: the session ended meanwhile (or, life not being 0, that before);
   ///          host_unreachable, connection_refused: it could not begin.
-  Result<Answered> ask(std::string_view request, const std::stop_token& stop = {}, uint64_t session = 0);
+  Result<Answered> ask(std::string_view request, const std::stop_token& stop = {}, uint64_t life = 0);
   /// The same, of a request that takes: unless its result is nil, confirm() or put_back() follows.
   Result<Answered> take(std::string_view request, const std::stop_token& stop);
   /// Returns when that take is final: the tuple is this process's, whatever becomes of the session.
@@ -78,7 +79,9 @@ class Connection {
   Result<bool> put_back(Number take);
 
   /// Asks, and does not wait but for a window: there are so many bytes under way that were begun with one.
-  Number begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t session = 0, bool windowed = false);
+  Number begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t life = 0, bool windowed = false);
+  /// Whether what belongs to that life may still be there.
+  bool is_alive(uint64_t life);
   /// Waits until a condition holds that changes with answers; it is looked at under the lock.
   bool wait_until(const std::function<bool()>& holds, const Wait& wait);
   /// Whether such a condition holds.
@@ -88,12 +91,20 @@ class Connection {
   using Clock = std::chrono::steady_clock;
   using Guard = std::unique_lock<std::mutex>;
   using Condition = std::function<bool()>;
+  // What a request belongs to; 0: to whatever there is.
+  struct Owner {
+    uint64_t session = 0, life = 0;
+  };
+  // How it is asked.
+  struct Manner {
+    bool waited_for = false, windowed = false;  // by its caller; counts in window_
+  };
   // A request that has no answer yet.
   struct Open {
     std::shared_ptr<const std::string> batch;  // where its bytes are
     size_t at, length;
     std::shared_ptr<Asked> asked;
-    bool waited_for, windowed;  // by its caller; counts in window_
+    Manner manner;
   };
   // Waits while another attends.
   struct Follower {
@@ -110,9 +121,10 @@ class Connection {
   void run();
 
   // Under lock_, all of these.
-  Result<Answered> ask(std::string_view request, const std::stop_token& stop, uint64_t session, bool takes);
+  Result<Answered> ask(std::string_view request, const std::stop_token& stop, Owner owner, bool takes);
+  void cancel(Number request);
   std::optional<Error> begin_session();
-  Result<Number> append(std::string_view request, std::shared_ptr<Asked> asked, uint64_t session, bool waited_for, bool windowed);
+  Result<Number> append(std::string_view request, std::shared_ptr<Asked> asked, Owner owner, Manner manner);
   void wait(Guard& guard, const Condition& over, Deadline until = kForever);
   void attend(Guard& guard, const Condition& over, Deadline until);
   void hand_over();
@@ -140,9 +152,9 @@ class Connection {
   // All that follows is under it.
   std::unique_ptr<Dealer> dealer_;
   std::string id_;             // SESSION
-  uint64_t session_ = 0;       // how many there have been
+  uint64_t session_ = 0, life_ = 0;  // how many there have been
+  uint64_t incarnation_ = 0;         // of the node; 0: not known yet
   bool is_over_ = true;
-  uint64_t incarnation_ = 0;
   bool heard_ = false;         // anything, in this session
   uint64_t next_ = 1;          // the number of the next request
   std::map<uint64_t, Open> open_;

@@ -70,8 +70,8 @@ bool Dealer::send(std::string_view protocol, std::string_view head, std::string_
   zmq_msg_t message;
   GODWIT_CHECK(zmq_msg_init_size(&message, head.size() + body.size()) == 0);
   auto* to = static_cast<char*>(zmq_msg_data(&message));
-  std::memcpy(to, head.data(), head.size());
-  std::memcpy(to + head.size(), body.data(), body.size());
+  to += head.copy(to, head.size());
+  body.copy(to, body.size());
   if (zmq_msg_send(&message, socket_, ZMQ_DONTWAIT) >= 0) return true;
   zmq_msg_close(&message);
   return false;

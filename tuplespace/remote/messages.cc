@@ -11,7 +11,8 @@ constexpr size_t kMostFields = 4096;
 
 // Of what nests in what nests so deep.
 struct Check {
-  std::optional<Error> error;
+  bool looks_at_text;
+  std::optional<Error> error{};
 
   bool fits(size_t size, size_t depth) {
     if (size > kMostFields) error = make_error(std::errc::message_size, "a tuple has 4096 fields at most, and so have a template and a list; use fewer");
@@ -19,7 +20,7 @@ struct Check {
     return !error;
   }
   void look(const FieldView& field, size_t depth) {
-    if (field.type == Type::kString && !is_utf8(field.text))
+    if (looks_at_text && field.type == Type::kString && !is_utf8(field.text))
       error = make_error(std::errc::illegal_byte_sequence, "a string of a tuple is UTF-8; other bytes are Bytes");
     if (field.type == Type::kTuple) look(nested_fields(field), depth + 1);
   }
@@ -43,15 +44,16 @@ struct Check {
 
 }  // namespace
 
+// Whose strings are UTF-8 (tuple_check.hh).
 std::optional<Error> refused(TupleView tuple) {
-  Check check;
+  Check check{false};
   check.look(tuple, 1);
   return check.error;
 }
 
 // A prefix may end within a character.
 std::optional<Error> refused(AnyOf any_of) {
-  Check check;
+  Check check{true};
   if (!check.fits(any_of.size(), 1)) return check.error;
   for (TemplateView wanted : any_of) {
     if (!check.fits(wanted.size(), 1)) return check.error;

@@ -44,10 +44,10 @@ class Unheeded final : public Asked {
 // Fetches what has come, all at once, and shows it one by one.
 class RemoteWatcher final : public Watcher {
  public:
-  RemoteWatcher(std::shared_ptr<Connection> connection, uint64_t session, uint64_t watch)
-      : connection_(std::move(connection)), session_(session), watch_(watch), pid_(getpid()) {}
+  RemoteWatcher(std::shared_ptr<Connection> connection, uint64_t life, uint64_t watch)
+      : connection_(std::move(connection)), life_(life), watch_(watch), pid_(getpid()) {}
   ~RemoteWatcher() override {
-    if (getpid() == pid_) connection_->begin(request("unwatch", watch_), std::make_shared<Unheeded>(), session_);
+    if (getpid() == pid_) connection_->begin(request("unwatch", watch_), std::make_shared<Unheeded>(), life_);
   }
   Result<bool> next(const Wait* wait, const Show& show) override {
     if (getpid() != pid_) return make_error(std::errc::identifier_removed, "a subscription is of the process that made it; subscribe in this one");
@@ -61,7 +61,7 @@ class RemoteWatcher final : public Watcher {
 
  private:
   Result<bool> fetch(const Wait* wait) {
-    auto answer = connection_->ask(request("next", watch_, until(wait)), stop_of(wait), session_);
+    auto answer = connection_->ask(request("next", watch_, until(wait)), stop_of(wait), life_);
     if (!answer) return answer.error();
     const msgpack::object& result = *answer->result.object;
     if (result.is_nil() && wait) return too_late();
@@ -74,7 +74,7 @@ class RemoteWatcher final : public Watcher {
   }
 
   std::shared_ptr<Connection> connection_;
-  const uint64_t session_, watch_;
+  const uint64_t life_, watch_;
   const int pid_;
   std::deque<Tuple> come_;
   uint64_t missed_ = 0;
@@ -98,10 +98,10 @@ Result<bool> show(const msgpack::object& result, const Wait* wait, const Backend
   return receive(views_of(tuple));
 }
 
-Result<Answered> RemoteBackend::ask(const Packed& packed, const std::stop_token& stop, uint64_t session) const {
+Result<Answered> RemoteBackend::ask(const Packed& packed, const std::stop_token& stop, uint64_t life) const {
   auto connection = link_.connection();
   if (!connection) return connection.error();
-  return (*connection)->ask(packed, stop, session);
+  return (*connection)->ask(packed, stop, life);
 }
 
 namespace {
@@ -211,7 +211,7 @@ Result<std::unique_ptr<Watcher>> RemoteBackend::watch(AnyOf any_of) {
   if (!answer) return answer.error();
   auto watch = read<uint64_t>(*answer->result.object);
   if (!watch) return watch.error();
-  return std::unique_ptr<Watcher>(std::make_unique<RemoteWatcher>(*connection, answer->number.session, *watch));
+  return std::unique_ptr<Watcher>(std::make_unique<RemoteWatcher>(*connection, answer->result.life, *watch));
 }
 
 Result<std::shared_ptr<Backend>> RemoteBackend::evals() {
@@ -236,7 +236,7 @@ Result<std::optional<DeliveryRef>> RemoteBackend::in_for(Time time, AnyOf any_of
   if (result.is_nil() && wait) return too_late();
   if (result.is_nil()) return std::optional<DeliveryRef>();
   std::array<msgpack::object, 2> parts;
-  DeliveryRef ref{static_cast<uint32_t>(answer->number.session), 0, 0};
+  DeliveryRef ref{static_cast<uint32_t>(answer->result.life), 0, 0};
   if (!decode(result, parts) || !decode(parts[1], ref.number)) return unexpected();
   auto received = show(parts[0], wait, receive);
   if (received && *received) return std::optional(ref);
@@ -245,8 +245,11 @@ Result<std::optional<DeliveryRef>> RemoteBackend::in_for(Time time, AnyOf any_of
   return std::optional<DeliveryRef>();
 }
 
-// A session that is over has ended its leases.
+// Its leases have ended with a life.
 Result<bool> RemoteBackend::ask_lease(const Packed& packed, const DeliveryRef& ref) const {
+  auto connection = link_.connection();
+  if (!connection) return connection.error();
+  if (!(*connection)->is_alive(ref.lease)) return false;
   auto answer = ask(packed, {}, ref.lease);
   if (!answer) return answer.error();
   return read<bool>(*answer->result.object);

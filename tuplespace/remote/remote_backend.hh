@@ -25,7 +25,7 @@ class RemoteBackend final : public Backend, public Leases {
   Leases* leases() override { return this; }
   std::unique_ptr<Server> server(std::shared_ptr<Backend> self) override;
 
-  // A lease's DeliveryRef names the session that took it.
+  // A lease's DeliveryRef has the life that it is of.
   Result<void> out_for(Time time, TupleView tuple, const Wait& wait) override;
   Result<std::optional<DeliveryRef>> in_for(Time time, AnyOf any_of, const Wait* wait, const Receive& receive) override;
   Result<bool> acknowledge(const DeliveryRef& ref) override;
@@ -36,7 +36,7 @@ class RemoteBackend final : public Backend, public Leases {
   const std::string& name() const { return name_; }
 
  private:
-  Result<Answered> ask(const Packed& packed, const std::stop_token& stop = {}, uint64_t session = 0) const;
+  Result<Answered> ask(const Packed& packed, const std::stop_token& stop = {}, uint64_t life = 0) const;
   Result<bool> ask_lease(const Packed& packed, const DeliveryRef& ref) const;
 
   const Link link_;

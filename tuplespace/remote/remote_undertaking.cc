@@ -10,20 +10,18 @@ class RemoteUndertaking final : public Undertaking, public std::enable_shared_fr
  public:
   explicit RemoteUndertaking(const Link& link) : link_(link), pid_(getpid()), thread_(std::this_thread::get_id()) {}
   ~RemoteUndertaking() override {
-    if (session_ != 0 && getpid() == pid_) (void)ask_within(request("close", number_), {});
+    if (life_ != 0 && getpid() == pid_) (void)ask_within(request("close", number_), {});
   }
 
-  // The session's end has rolled it back. The next operation begins it anew.
+  // The end of a life has rolled it back. The next operation begins it anew.
   Result<Answered> ask(const Packed& packed, const std::stop_token& stop) {
     if (auto no = not_ours()) return *no;
     auto open = begin();
     if (!open) return open.error();
-    auto answer = ask_within(request("within", number_, Raw{packed}), stop);
-    if (!answer && answer.error().code == std::errc::connection_reset) session_ = 0;
-    return answer;
+    return ask_within(request("within", number_, Raw{packed}), stop);
   }
   Result<void> begin() {
-    if (session_ != 0) return {};
+    if (life_ != 0) return {};
     auto connection = link_.connection();
     if (!connection) return connection.error();
     auto answer = (*connection)->ask(request("begin"));
@@ -31,14 +29,14 @@ class RemoteUndertaking final : public Undertaking, public std::enable_shared_fr
     auto number = read<uint64_t>(*answer->result.object);
     if (!number) return number.error();
     number_ = *number;
-    session_ = answer->number.session;
+    life_ = answer->result.life;
     return {};
   }
 
   Result<std::shared_ptr<Backend>> of(Backend& space) override;
   Result<void> commit() override { return conclude("commit"); }
   Result<void> roll_back() override {
-    if (session_ == 0) return {};
+    if (life_ == 0) return {};
     return conclude("roll_back");
   }
   const Link& link() const { return link_; }
@@ -51,21 +49,22 @@ class RemoteUndertaking final : public Undertaking, public std::enable_shared_fr
   Result<void> conclude(const char* how) {
     if (auto no = not_ours()) return *no;
     auto answer = ask_within(request(how, number_), {});
-    if (answer) return {};
-    if (answer.error().code == std::errc::connection_reset) session_ = 0;
-    return answer.error();
+    if (!answer) return answer.error();
+    return {};
   }
   Result<Answered> ask_within(const Packed& packed, const std::stop_token& stop) {
     auto connection = link_.connection();
     if (!connection) return connection.error();
-    if (session_ == 0) return make_error(std::errc::connection_reset, "the transaction has ended with its session; begin it anew");
-    return (*connection)->ask(packed, stop, session_);
+    if (life_ == 0) return make_error(std::errc::connection_reset, "the transaction has ended with its session; begin it anew");
+    auto answer = (*connection)->ask(packed, stop, life_);
+    if (!(*connection)->is_alive(life_)) life_ = 0;
+    return answer;
   }
 
   const Link link_;
   const int pid_;
   const std::thread::id thread_;
-  uint64_t session_ = 0, number_ = 0;  // session 0: it is to be begun
+  uint64_t life_ = 0, number_ = 0;  // life 0: it is to be begun
 };
 
 class TransactingBackend final : public Backend {

@@ -390,24 +390,25 @@ TEST_P(SpaceTest, RequestsOfADroppedSpaceFail) {
 }
 
 TEST_P(SpaceTest, ThreadsAndAForkedChildShareIt) {
+  Space space = Space(name(), host_->home());  // remote_test.cc has it from elsewhere
   std::vector<std::thread> workers;
   for (int i = 0; i < 4; ++i)
     workers.emplace_back([&] {
       for (;;) {
-        auto [n] = space_.in("task", formal<int>);
+        auto [n] = space.in("task", formal<int>);
         if (n < 0) return;
-        space_.out("result", 2 * n);
+        space.out("result", 2 * n);
       }
     });
   pid_t child = fork();
   if (child == 0) {
-    for (int i = 0; i < 100; ++i) space_.out("task", i);
+    for (int i = 0; i < 100; ++i) space.out("task", i);
     _exit(0);
   }
   int64_t sum = 0;
-  for (int i = 0; i < 100; ++i) sum += std::get<0>(space_.in("result", formal<int>));
+  for (int i = 0; i < 100; ++i) sum += std::get<0>(space.in("result", formal<int>));
   EXPECT_EQ(sum, 9900);
-  for (size_t i = 0; i < workers.size(); ++i) space_.out("task", -1);
+  for (size_t i = 0; i < workers.size(); ++i) space.out("task", -1);
   for (auto& worker : workers) worker.join();
   EXPECT_EQ(wait_for(child), 0);
 }
