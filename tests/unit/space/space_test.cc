@@ -389,8 +389,11 @@ TEST_P(SpaceTest, RequestsOfADroppedSpaceFail) {
   EXPECT_EQ(code_of([&] { pending.get(); }), std::errc::identifier_removed);
 }
 
-TEST_P(SpaceTest, ThreadsAndAForkedChildShareIt) {
-  Space space = Space(name(), host_->home());  // remote_test.cc has it from elsewhere
+// remote_test.cc has it from elsewhere.
+TEST(SpaceOfThisHost, IsSharedByThreadsAndAForkedChild) {
+  setenv("GODWIT_EXECUTABLE", GODWIT_BINARY, 1);
+  TestHost host("here");
+  Space space(kDefaultSpace, host.home());
   std::vector<std::thread> workers;
   for (int i = 0; i < 4; ++i)
     workers.emplace_back([&] {
