@@ -96,19 +96,6 @@ TEST_F(RemoteTest, ARevokedKeyEndsWhatWaits) {
   EXPECT_EQ(code_of([&] { space.out("x"); }), std::errc::connection_refused);
 }
 
-TEST_F(RemoteTest, AForkedChildHasASessionOfItsOwn) {
-  Space space("default", key_);
-  space.out("task", 1);
-  pid_t child = process([&] {
-    auto [n] = space.in("task", formal<int>);
-    space.out("result", n + 1);
-  });
-  EXPECT_EQ(space.in("result", formal<int>), std::tuple(2));
-  EXPECT_EQ(wait_for(child), 0);
-  space.out("task", 3);
-  EXPECT_EQ(space.in("task", formal<int>), std::tuple(3));
-}
-
 TEST_F(RemoteTest, ManyThreadsAskAtOnce) {
   Space space("default", key_);
   std::vector<std::thread> threads;

@@ -389,7 +389,6 @@ TEST_P(SpaceTest, RequestsOfADroppedSpaceFail) {
   EXPECT_EQ(code_of([&] { pending.get(); }), std::errc::identifier_removed);
 }
 
-// remote_test.cc has it from elsewhere.
 TEST(SpaceOfThisHost, IsSharedByThreadsAndAForkedChild) {
   setenv("GODWIT_EXECUTABLE", GODWIT_BINARY, 1);
   TestHost host("here");
