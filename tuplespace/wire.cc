@@ -1,5 +1,6 @@
 #include "tuplespace/wire.hh"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 
@@ -10,7 +11,7 @@ namespace {
 // so a sum of announced elements above the message's size is a lie, and never allocated for.
 class Surveyor : public msgpack::null_visitor {
  public:
-  explicit Surveyor(size_t bytes) : budget_(bytes) {}
+  explicit Surveyor(size_t most_elements) : budget_(most_elements) {}
   bool start_array(uint32_t size) { return deeper() && spend(size); }
   bool start_map(uint32_t size) { return deeper() && spend(2 * static_cast<uint64_t>(size)); }
   bool end_array() { return --depth_, true; }
@@ -54,10 +55,10 @@ Result<std::optional<size_t>> first_object(std::string_view bytes) {
   return make_error(std::errc::bad_message, "malformed msgpack");
 }
 
-Result<msgpack::object_handle> unpack(std::string_view bytes) {
+Result<msgpack::object_handle> unpack(std::string_view bytes, size_t most_elements) {
   const auto bad = [] { return make_error(std::errc::bad_message, "malformed msgpack"); };
   try {
-    Surveyor surveyor(bytes.size());
+    Surveyor surveyor(std::min(bytes.size(), most_elements));
     size_t offset = 0;
     if (!msgpack::parse(bytes.data(), bytes.size(), offset, surveyor)) return bad();
     if (offset != bytes.size()) return bad();

@@ -22,8 +22,8 @@ using Packed = std::string;  // one msgpack object, encoded
 
 inline constexpr size_t kMaxNesting = 80;  // of anything that comes from outside
 
-/// Exactly one object, with nothing behind it. Errors: bad_message.
-Result<msgpack::object_handle> unpack(std::string_view bytes);
+/// Exactly one object, with nothing behind it, and no more elements in all of its arrays and maps than that. Errors: bad_message.
+Result<msgpack::object_handle> unpack(std::string_view bytes, size_t most_elements = ~size_t{0});
 /// Bytes of the object that these begin with; nullopt: it goes on behind them. Errors: bad_message.
 Result<std::optional<size_t>> first_object(std::string_view bytes);
 

@@ -19,8 +19,9 @@ Kept kept_of(TupleView fields) {
 }
 
 void read_into(Left& left, TupleView fields) {
-  if (fields.size() == 2) {
+  if (fields[1].type == Type::kString) {
     left.over = true;
+    left.key = fields[2].text;
   } else if (fields.size() == 3) {
     left.open.push_back(number_of(fields[1]));
   } else if (fields[5].type == Type::kTuple) {
@@ -102,9 +103,16 @@ Result<void> Ledger::drop_open(std::string_view session, uint64_t number) {
   return dropped ? Result<void>() : dropped.error();
 }
 
-Result<void> Ledger::note_over(std::string_view session) {
-  FieldView fields[] = {FieldView::bytes(session), FieldView::string(kOver)};
+Result<void> Ledger::note_over(std::string_view session, std::string_view key) {
+  FieldView fields[] = {FieldView::bytes(session), FieldView::string(kOver), FieldView::string(key)};
   return store_.out_for(kOverFor, fields);
+}
+
+Result<void> Ledger::forget_over(std::string_view session) {
+  PatternView wanted[] = {asks(FieldView::bytes(session)), asks(FieldView::string(kOver)), PatternView::of(Type::kString)};
+  TemplateView view(wanted);
+  auto got = store_.in({&view, 1}, nullptr, [](TupleView) { return true; });
+  return got ? Result<void>() : got.error();
 }
 
 Result<std::map<std::string, Left>> Ledger::read() {

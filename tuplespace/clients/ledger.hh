@@ -4,7 +4,7 @@
 //                                                        client has the answers below FLOOR; ANSWERS it may not have yet
 //   (SESSION, NUMBER, SPACE, AGE, DUE, TUPLE)            a tuple that a request has taken; its answer is not confirmed
 //   (SESSION, NUMBER, "open")                            a request that was begun and has done nothing yet
-//   (SESSION, "over")                                    for a time, so that what comes late begins no session anew
+//   (SESSION, "over", KEY)                               for a time, so that what comes late begins no session anew
 // The last record of a session stays, for it says BEGUN and FLOOR. Of a request up to BEGUN that is neither answered here nor
 // open, the client has the answer; or it was one that only looks, and may be begun again.
 //
@@ -73,7 +73,8 @@ class Ledger {
   Result<void> drop_open(std::string_view session, uint64_t number);
 
   /// Not within the transaction.
-  Result<void> note_over(std::string_view session);
+  Result<void> note_over(std::string_view session, std::string_view key);
+  Result<void> forget_over(std::string_view session);
   Result<std::map<std::string, Left>> read();
 
  private:

@@ -107,11 +107,10 @@ bool read_message(const msgpack::object& from, Message& to) {
 }  // namespace
 
 Result<Message> read(std::string_view bytes) {
-  auto object = unpack(bytes);
+  auto object = unpack(bytes, kMostElements);
   Message message;
   if (!object || !read_message(object->get(), message))
     return make_error(std::errc::bad_message, "this is no message of a client; see docs/protocol.md");
-  message.bytes = bytes.size();
   message.owner = std::move(*object);
   return message;
 }

@@ -22,6 +22,7 @@ inline constexpr size_t kSessionBytes = 16;
 inline constexpr int64_t kLargestMessage = int64_t{16} << 20;  // bytes of a frame from a client
 inline constexpr uint32_t kMostRequests = 65536;               // in a message
 inline constexpr uint32_t kLongestList = 4096;                 // in a request; a tuple has no more fields
+inline constexpr uint32_t kMostElements = 1 << 20;             // of all lists of a message
 
 enum class Op {
   kOut, kIn, kRd, kCount, kGot, kUnique, kSwap, kLease, kAcknowledge, kRelease, kExtend, kAll, kCollect, kCopyCollect,
@@ -49,7 +50,6 @@ struct Message {
   std::string session;
   uint64_t floor = 0, first = 0;
   std::vector<Request> requests;
-  size_t bytes = 0;
   msgpack::object_handle owner;  // of what is borrowed
 };
 

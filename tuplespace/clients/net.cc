@@ -24,7 +24,7 @@ Error not_of_net() {
   return make_error(std::errc::operation_not_supported, "socket traffic has rd, count, all, copy_collect, in and out alone; use another space");
 }
 
-bool Server::is_of_net(const Request& request) const { return request.space == kNetSpace && request.op != Op::kCreate && request.op != Op::kDrop; }
+bool is_of_net(const Request& request) { return request.space == kNetSpace && request.op != Op::kCreate && request.op != Op::kDrop; }
 
 Server::Step Server::of_net(Session& session, Request& request, std::vector<Outcome>& outcomes) {
   Op op = request.op;
@@ -115,7 +115,7 @@ void Server::look_at_net() {
     auto answer = try_net(*session, number, waiting.op, waiting.wanted, waiting.tuples);
     if (answer && !*answer) continue;
     settle(*session, session->begun, {number, answer ? std::move(**answer) : failed(answer.error()), waiting.op != Op::kRd});
-    send(*session, false);
+    unsent_.insert(session);
   }
   if (puts) net_rung_ = true;  // nobody rings for room: it is looked for again
   if (!nets_.empty()) net_waiter_.wait_since(mark);

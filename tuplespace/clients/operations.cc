@@ -182,8 +182,14 @@ Server::Step Server::lease(Session& session, Request& request, std::vector<Outco
   auto store = open(request.space);
   if (!store) return store.error();
   Tuple tuple;
-  auto delivery = store->in_for(*request.time, TemplateViews(request.wanted), nullptr, [&](TupleView fields) { return tuple = to_tuple(fields), true; });
+  bool fits = true;
+  auto delivery = store->in_for(*request.time, TemplateViews(request.wanted), nullptr, [&](TupleView fields) {
+    fits = has_memory_for(session, store::encoded_size(fields));
+    if (fits) tuple = to_tuple(fields);
+    return fits;
+  });
   if (!delivery) return delivery.error();
+  if (!fits) return no_memory_left();
   if (!*delivery) return begin_request(session, *store, request, outcomes[0].number, 0);
   return std::optional(leased(session, *store, **delivery, *request.time, tuple));
 }

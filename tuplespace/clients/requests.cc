@@ -86,10 +86,9 @@ void Server::handle(Session& session, Message& message) {
   session.usage->tokens -= static_cast<double>(std::max<size_t>(message.requests.size(), 1));
   confirm(session, message.floor);
   std::span<Request> requests = message.requests;
-  size_t most = kBatch;
-  for (size_t i = 0; i < requests.size();) {
+  for (size_t i = 0, alone_until = 0; i < requests.size();) {
     uint64_t number = message.first + i;
-    size_t length = length_of_batch(requests.subspan(i), most);
+    size_t length = length_of_batch(requests.subspan(i), i < alone_until ? 1 : kBatch);
     if (length == 0) {
       bool ends = requests[i].op == Op::kEnd;
       if (is_new(session, number, requests[i])) run_alone(session, requests[i], number);
@@ -98,7 +97,7 @@ void Server::handle(Session& session, Message& message) {
     } else if (run_batch(session, requests.subspan(i, length), number)) {
       i += length;
     } else {
-      most = 1;  // one of them cannot be done; it alone shall fail
+      alone_until = i + length;  // one of them cannot be done; it alone shall fail
     }
   }
   send(session, true);
@@ -196,6 +195,7 @@ Result<void> Server::put_record(store::Transaction& transaction, Session& sessio
 
 // The ledger's transaction happens, with the record of what it means to the session. An error: nothing has.
 Result<void> Server::commit(Session& session, uint64_t begun, std::span<Outcome> outcomes, bool always) {
+  for (const Outcome& outcome : outcomes) std::erase(session.to_open, outcome.number);  // it is done at once
   bool records = always || begun > session.begun || !session.to_open.empty() ||
                  std::any_of(outcomes.begin(), outcomes.end(), [](const Outcome& one) { return one.kept && !one.taken; });
   bool changes = records || !outcomes.empty();

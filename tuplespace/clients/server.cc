@@ -18,7 +18,7 @@ constexpr auto kPause = Milliseconds(5);    // before what could not be done is 
 constexpr double kBurst = 0.1;              // seconds of a key's rate that may come at once
 constexpr size_t kReplyBytes = 1 << 20;     // after which another message begins
 constexpr int kTurn = 64;                   // messages between two looks at what else there is
-constexpr uint64_t kMostSessions = 10'000;  // of a key
+constexpr uint64_t kMostSessions = 10'000;  // of a key; and of those that are over
 
 Error unknown_session() {
   return Error{std::error_code(ESTALE, std::generic_category()), "the node does not know the session, or no longer; begin another"};
@@ -38,6 +38,10 @@ Result<std::unique_ptr<Server>> Server::make(const Home& home, const shared::Seg
   store::Requests* mine = store::requests_of(**desk);
   if (!mine) return store::segment_full();
   auto ledger = Ledger::open(segment);
+  if (ledger && !ledger->read()) {  // damaged: sessions are lost, and others can begin
+    (void)store::drop_space(**desk, kSessionsSpace);
+    ledger = Ledger::open(segment);
+  }
   if (!ledger) return ledger.error();
   std::unique_ptr<Server> server(new Server(home, segment, std::move(*ledger), **desk, *mine));
   if (auto recovered = server->recover(); !recovered) return recovered.error();
@@ -100,7 +104,7 @@ void Server::run() {
     look_at_rooms();
     look_at_net();
     run_timers();
-    send_stalled();
+    send_unsent();
     if (auto now = Clock::now(); now - looked >= store::kTick) looked = now, tick();
   }
 }
@@ -110,11 +114,13 @@ void Server::tick() {
   refresh_clients();
   end_silent();
   std::erase_if(over_, [now = Clock::now()](const auto& one) { return one.second <= now; });
+  for (auto& [key, usage] : usages_)
+    while (!usage->over.empty() && !over_.contains(usage->over.front())) usage->over.pop_front();
 }
 
 Milliseconds Server::time_to_wait() const {
   auto now = Clock::now(), until = now + store::kTick;
-  if (!stalled_.empty() || !rooms_.empty() || !throttled_.empty() || (!nets_.empty() && net_rung_)) until = now + kPause;
+  if (!unsent_.empty() || !rooms_.empty() || !throttled_.empty() || (!nets_.empty() && net_rung_)) until = now + kPause;
   if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
   return std::max(std::chrono::ceil<Milliseconds>(until - now), Milliseconds(0));
 }
@@ -139,9 +145,9 @@ void Server::on_message(Endpoint::Incoming& incoming) {
   if (!session) return;
   if (session->backlog.empty() && may_go_on(*session)) return handle(*session, *message);
   audit_.note(client->name, "limited", "rate");
-  if (!has_memory_for(*session, message->bytes)) return;  // as if it were lost
-  session->usage->memory += message->bytes;
-  session->backlog.push_back(std::move(*message));
+  if (!has_memory_for(*session, incoming.body.size())) return;  // as if it were lost
+  session->usage->memory += incoming.body.size();
+  session->backlog.push_back(std::move(incoming.body));
   throttled_.insert(session);
 }
 
@@ -158,11 +164,11 @@ bool Server::may_go_on(Session& session) {
 void Server::handle_throttled() {
   for (Session* session : std::set(throttled_))
     while (throttled_.contains(session) && may_go_on(*session)) {
-      Message message = std::move(session->backlog.front());
+      std::string body = std::move(session->backlog.front());
       session->backlog.pop_front();
-      session->usage->memory -= message.bytes;
+      session->usage->memory -= body.size();
       if (session->backlog.empty()) throttled_.erase(session);
-      handle(*session, message);
+      if (auto message = read(body)) handle(*session, *message);
     }
 }
 
@@ -220,7 +226,7 @@ Result<void> Server::recover() {
 }
 
 void Server::recover(const std::string& id, Left& left) {
-  if (left.over) over_[id] = Clock::now() + kOverFor;
+  if (left.over) remember_over(id, left.key);
   if (left.over && left.records.empty() && left.taken.empty() && left.open.empty()) return;
   Session& session = begin_session(id, left.key);
   session.floor = std::max<uint64_t>(left.floor, 1);
@@ -249,14 +255,16 @@ void Server::recover(const std::string& id, Left& left) {
 // ---- the end of a session
 
 void Server::end(Session& session, const Error& why) {
-  (void)ledger_.note_over(session.id);
-  over_[session.id] = Clock::now() + kOverFor;
+  (void)ledger_.note_over(session.id, session.key);
+  remember_over(session.id, session.key);
   audit_.note(session.client ? session.client->name : "-", "over", why.message());
-  say_over(session.route, session.id, why);
   clear(session);
-  GODWIT_FAULT_POINT("clients.session_ends");
-  for (auto& [number, slot] : session.slots)
-    if (slot.taken && !put_back(session.id, number)) ledger_.roll_back();
+  for (auto& [number, slot] : session.slots) {
+    if (!slot.taken) continue;
+    if (put_back(session.id, number)) (void)ledger_.commit();
+    else ledger_.roll_back();  // without memory now: the next node does it
+    GODWIT_FAULT_POINT("clients.session_ends");
+  }
   for (auto& [serial, count] : session.records) (void)ledger_.drop_record(ledger_.transaction(), session.id, serial);
   for (uint64_t number : session.to_begin_again) (void)ledger_.drop_open(session.id, number);
   for (auto& [number, slot] : session.slots)
@@ -264,13 +272,28 @@ void Server::end(Session& session, const Error& why) {
   (void)ledger_.commit();
   for (auto& [number, slot] : session.slots)
     if (slot.is_done()) session.usage->memory -= slot.memory();
-  for (const Message& message : session.backlog) session.usage->memory -= message.bytes;
+  for (const std::string& message : session.backlog) session.usage->memory -= message.size();
   --session.usage->sessions;
+  say_over(session.route, session.id, why);
   throttled_.erase(&session);
-  stalled_.erase(&session);
+  unsent_.erase(&session);
   if (auto route = routes_.find(session.route); route != routes_.end() && route->second == &session) routes_.erase(route);
   by_hearing_.erase(session.place);
   sessions_.erase(sessions_.find(session.id));
+}
+
+// The longest ago is forgotten, if a key has too many.
+void Server::remember_over(const std::string& session, const std::string& key) {
+  bool is_known = over_.contains(session);
+  over_[session] = Clock::now() + kOverFor;
+  if (is_known) return;
+  auto& usage = usages_[key];
+  if (!usage) usage = std::make_shared<Usage>();
+  usage->over.push_back(session);
+  if (usage->over.size() <= kMostSessions) return;
+  over_.erase(usage->over.front());
+  (void)ledger_.forget_over(usage->over.front());
+  usage->over.pop_front();
 }
 
 // What ends with the node too.
@@ -322,7 +345,7 @@ void Server::refresh_clients() {
 void Server::send(Session& session, bool at_least_one) {
   Reply reply(session.id, incarnation_);
   std::vector<uint64_t> numbers = std::exchange(session.to_send, {}), here;
-  stalled_.erase(&session);
+  unsent_.erase(&session);
   if (session.route.empty()) return;
   auto send_reply = [&] {
     auto sent = endpoint_->send(session.route, reply.take());
@@ -342,11 +365,11 @@ void Server::send(Session& session, bool at_least_one) {
   if (!reply.is_empty() || at_least_one) send_reply();
   if (session.to_send.empty()) return;  // or the route is gone: the client will ask again
   session.to_send.insert(session.to_send.end(), numbers.begin() + static_cast<long>(i), numbers.end());
-  stalled_.insert(&session);
+  unsent_.insert(&session);
 }
 
-void Server::send_stalled() {
-  for (Session* session : std::exchange(stalled_, {})) send(*session, false);
+void Server::send_unsent() {
+  for (Session* session : std::exchange(unsent_, {})) send(*session, false);
 }
 
 }  // namespace godwit::clients

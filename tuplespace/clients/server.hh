@@ -19,8 +19,10 @@
 
 namespace godwit::clients {
 
+// What operations.cc and net.cc say alike.
 Error no_memory_left();
 Error not_of_net();
+bool is_of_net(const Request& request);
 /// What a record of the ledger has.
 std::vector<std::pair<uint64_t, Body>> read_answers(std::string_view packed);
 
@@ -62,12 +64,13 @@ class Server {
   Result<void> recover();
   void recover(const std::string& id, Left& left);
   void end(Session& session, const Error& why);
+  void remember_over(const std::string& session, const std::string& key);
   void clear(Session& session);
   Result<bool> put_back(std::string_view session, uint64_t number);
   void end_silent();
   void refresh_clients();
   void send(Session& session, bool at_least_one);
-  void send_stalled();
+  void send_unsent();
 
   // requests.cc: each request once
   void handle(Session& session, Message& message);
@@ -107,7 +110,6 @@ class Server {
   Step look(Session& session, store::Store& store, store::Transaction& transaction, Request& request, const Outcome& outcome, uint64_t within);
   Step begin_request(Session& session, const store::Store& store, Request& request, uint64_t number, uint64_t within);
   Step operate_alone(Session& session, Request& request, std::vector<Outcome>& outcomes);
-  using Operation = Step (Server::*)(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Step put_if(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Step lease(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Step with_lease(Session& session, Request& request, std::vector<Outcome>& outcomes);
@@ -125,14 +127,13 @@ class Server {
   Step create_or_drop(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Step spaces(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Result<void> note_doubt(Session& session, uint64_t number);
+  Body leased(Session& session, const store::Store& store, const store::Delivery& delivery, Milliseconds time, const Tuple& tuple);
+
   // net.cc: the space of socket traffic
-  bool is_of_net(const Request& request) const;
   Step of_net(Session& session, Request& request, std::vector<Outcome>& outcomes);
   Step try_net(Session& session, uint64_t number, Op op, std::span<const Template> wanted, std::span<const Tuple> tuples);
   Step copy_net(Session& session, Request& request);
   void look_at_net();
-
-  Body leased(Session& session, const store::Store& store, const store::Delivery& delivery, Milliseconds time, const Tuple& tuple);
 
   const Home& home_;
   shared::Segment segment_;
@@ -149,7 +150,7 @@ class Server {
   std::map<std::string, Clock::time_point, std::less<>> over_;         // sessions, until when they are remembered
   std::list<Session*> by_hearing_;                                     // longest silent first
   std::map<std::string, Session*, std::less<>> routes_;                // whose last message came from there
-  std::set<Session*> stalled_;                                         // have answers that could not be sent
+  std::set<Session*> unsent_;                                          // have answers to be sent
   std::set<Session*> throttled_;                                       // have messages that wait for their key's rate
   std::unordered_map<uint32_t, std::pair<Session*, uint64_t>> waits_;  // by the store's request
   std::list<std::pair<Session*, uint64_t>> rooms_;                     // outs that wait for room, longest first

@@ -24,6 +24,7 @@ struct Usage {
   uint64_t memory = 0;   // bytes
   uint64_t waiters = 0;  // and what else counts as such
   uint64_t sessions = 0;
+  std::deque<std::string> over;  // sessions, longest ago first
 };
 
 struct Session;
@@ -73,7 +74,7 @@ struct Session {
   std::map<uint64_t, uint64_t> records;  // by serial: answers in it that are not confirmed
   std::vector<uint64_t> to_open;         // that the ledger does not know yet to be open
   std::vector<uint64_t> to_send;
-  std::deque<Message> backlog;           // until the key's rate allows them
+  std::deque<std::string> backlog;       // messages, until the key's rate allows them
   std::map<uint64_t, store::Transaction*> transactions;
   struct Leased {
     store::Store store;

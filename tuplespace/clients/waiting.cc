@@ -52,7 +52,7 @@ void Server::look_at(uint32_t request) {
   if (auto found = waits_.find(request); found != waits_.end()) {
     auto [session, number] = found->second;
     look_at(*session, number);
-    send(*session, false);
+    unsent_.insert(session);
   }
 }
 
@@ -81,10 +81,14 @@ Server::Step Server::answer_of(Session& session, Waiting& waiting, Outcome& outc
   store::Keeping keeping{waiting.transaction ? own->second : &ledger_.transaction(), waiting.lease, nullptr, &lifetime};
   if (waiting.op == Op::kLease) keeping.transaction = nullptr, keeping.delivery = &delivery;
   Tuple tuple;
-  auto received = waiting.store->receive(waiting.request, [&](TupleView fields) { return tuple = to_tuple(fields), true; }, keeping);
+  auto received = waiting.store->receive(waiting.request, [&](TupleView fields) {
+    bool fits = has_memory_for(session, store::encoded_size(fields));
+    if (fits) tuple = to_tuple(fields);
+    return fits;
+  }, keeping);
   if (!received) return received.error();
   if (!*received) return std::optional<Body>();
-  if (!**received) return make_error(std::errc::no_such_file_or_directory, "the tuple is gone; ask again");
+  if (!**received) return no_memory_left();
   if (waiting.op == Op::kLease) return std::optional(leased(session, *waiting.store, *delivery, waiting.lease, tuple));
   if (waiting.op == Op::kIn && !waiting.transaction) {
     outcome.taken = true;
@@ -127,7 +131,7 @@ bool Server::put_waiting(Session& session, uint64_t number) {
   if (!put) ledger_.roll_back();
   if (!put && put.error().code == std::errc::no_space_on_device) return false;
   if (!put) settle(session, session.begun, {number, failed(put.error())});
-  send(session, false);
+  unsent_.insert(&session);
   return true;
 }
 
@@ -150,7 +154,7 @@ void Server::look_at_watches() {
   for (auto it = nexts_.begin(); it != nexts_.end();) {
     auto [session, number] = *it++;
     auto& watch = session->watches.at(session->slots[number].waiting->watch);
-    if (watch.store.has_come(watch.watching) && look_at_watch(*session, number)) send(*session, false);
+    if (watch.store.has_come(watch.watching) && look_at_watch(*session, number)) unsent_.insert(session);
   }
 }
 
@@ -190,7 +194,7 @@ void Server::run_timers() {
       stop_waiting(*session, number);
       settle(*session, session->begun, {number, op == Op::kOut ? done(false) : done(nullptr), survives(op)});
     }
-    send(*session, false);
+    unsent_.insert(session);
   }
 }
 

@@ -141,7 +141,7 @@ TEST(KilledNodeAlone, PutsBackWhatASessionHadTakenAlsoInTheMiddleOfIt) {
   a.answer(3);
   a.send(a.begin({request("end")}));
   while (!server.has_ended()) a.hear(20);
-  EXPECT_EQ(count(space, "(?, ?)"), 1u);
+  EXPECT_EQ(count(space, "(?, ?)"), 2u);
   server.start();
   for (int i = 1; i <= 3; ++i) EXPECT_EQ(inp(space, "(\"a\", ?)"), to_text(Tuple{"a", i}));
 }
