@@ -6,6 +6,7 @@
 #include "tuplespace/clients/commands.hh"
 #include "tuplespace/clients/service.hh"
 #include "tuplespace/command/command.hh"
+#include "tuplespace/durable/service.hh"
 #include "tuplespace/monitor/metrics.hh"
 #include "tuplespace/monitor/top.hh"
 #include "tuplespace/node/commands.hh"
@@ -20,7 +21,7 @@
 int main(int argc, char** argv) {
   using namespace godwit;
   this_is_godwit();
-  static constexpr std::array<RegisterRoom, 7> kServices = {register_streams, register_spaces, register_clients, register_wrapper,
+  static constexpr std::array<RegisterRoom, 8> kServices = {register_streams, register_durable, register_spaces, register_clients, register_wrapper,
                                                             register_bridge, register_migrate, register_metrics};
   const std::span<const Command> rooms[] = {wrapper_commands(), pod_commands(), space_commands(), worker_commands(), client_commands(),
                                             migrate_commands(), monitor_commands(), node_commands()};

@@ -16,6 +16,7 @@ class SpaceFacts(NamedTuple):
     waiters: int
     capacity: Optional[int]
     blocks: bool
+    durable: bool
     damaged: bool
 
 
@@ -36,13 +37,14 @@ class Host:
         space._host = self  # which lives as long as what it gave
         return space
 
-    def create(self, name: str, capacity: Optional[int] = None, blocks: bool = False) -> Space:
+    def create(self, name: str, capacity: Optional[int] = None, blocks: bool = False, durable: bool = False) -> Space:
         """Makes a space first.
 
         capacity  bytes of memory that its tuples may take
         blocks    `out` into the full space waits for room, instead of failing with ENOSPC
+        durable   what is done there is on disk before it is acknowledged, and outlives the host
         """
-        self._session.ask(["create", name, {"capacity": capacity, "blocks": blocks}])
+        self._session.ask(["create", name, {"capacity": capacity, "blocks": blocks, "durable": durable}])
         return self.space(name)
 
     def drop(self, name: str) -> None:

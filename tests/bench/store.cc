@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <random>
@@ -78,32 +79,26 @@ void print(const Measured& m, const char* unit, bool rate = false, const std::ve
   std::printf("\n");
 }
 
-Space space_named(const char* name) {
+Space space_named(const char* name, const SpaceOptions& options = {}) {
   try {
     Space::drop(name);
   } catch (const Failure&) {
   }
-  return Space::create(name);
+  return Space::create(name, options);
 }
 
 // ---- Redis over its unix socket
 
-class Redis {
+class RedisLine {
  public:
-  Redis() {
-    pid_ = fork();
-    if (pid_ == 0) {
-      if (!freopen("/dev/null", "w", stdout)) _exit(127);
-      execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", path_.c_str(), "--save", "", "--appendonly", "no", nullptr);
-      _exit(127);
-    }
-    while (!connected()) std::this_thread::yield();
-  }
-  ~Redis() {
-    close(fd_);
-    kill(pid_, SIGTERM);
-    waitpid(pid_, nullptr, 0);
-    unlink(path_.c_str());
+  explicit RedisLine(const std::string& path) : path_(path) {}
+  RedisLine(RedisLine&& other) noexcept : path_(other.path_), fd_(std::exchange(other.fd_, -1)) {}
+  ~RedisLine() { close(fd_); }
+  bool connected() {
+    sockaddr_un address{AF_UNIX, {}};
+    path_.copy(address.sun_path, sizeof address.sun_path - 1);
+    if (fd_ < 0) fd_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   }
   // Until so many bytes of answers have come.
   void ask(std::string_view request, ssize_t length = 1) {
@@ -113,16 +108,41 @@ class Redis {
   }
 
  private:
-  bool connected() {
-    sockaddr_un address{AF_UNIX, {}};
-    path_.copy(address.sun_path, sizeof address.sun_path - 1);
-    if (fd_ < 0) fd_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    return connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
-  std::string path_ = "/tmp/godwit-bench-" + std::to_string(getpid()) + ".sock";
-  pid_t pid_;
+  std::string path_;
   int fd_ = -1;
   char answer_[512];
+};
+
+class Redis {
+ public:
+  // durable: in that folder; empty: not at all.
+  explicit Redis(const std::string& folder = "") {
+    pid_ = fork();
+    if (pid_ == 0) {
+      if (!freopen("/dev/null", "w", stdout)) _exit(127);
+      const char* append = folder.empty() ? "no" : "yes";
+      execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", path_.c_str(), "--save", "", "--appendonly", append, "--appendfsync",
+             "always", "--dir", folder.empty() ? "." : folder.c_str(), nullptr);
+      _exit(127);
+    }
+    while (!line_.connected()) std::this_thread::yield();
+  }
+  ~Redis() {
+    kill(pid_, SIGTERM);
+    waitpid(pid_, nullptr, 0);
+    unlink(path_.c_str());
+  }
+  void ask(std::string_view request, ssize_t length = 1) { line_.ask(request, length); }
+  RedisLine line() const {
+    RedisLine line(path_);
+    if (!line.connected()) abort();
+    return line;
+  }
+
+ private:
+  std::string path_ = "/tmp/godwit-bench-" + std::to_string(getpid()) + ".sock";
+  RedisLine line_{path_};
+  pid_t pid_;
 };
 
 // ---- The benches
@@ -430,6 +450,56 @@ void contended(bool own_keys) {
         {{"processes", 4}});
 }
 
+// ---- Durability
+
+// What so many processes do together, in a second. begin() makes what does it, in each process before the time counts.
+double rate_of(int processes, int number, const std::function<std::function<void(int)>(int process)>& begin) {
+  struct Gate {
+    std::atomic<int> ready, open;
+  };
+  auto& gate = *static_cast<Gate*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  std::vector<pid_t> all;
+  for (int p = 0; p < processes; ++p)
+    all.push_back(process([&] {
+      auto operation = begin(p);
+      ++gate.ready;
+      while (!gate.open) std::this_thread::yield();
+      for (int i = 0; i < number; ++i) operation(i);
+    }));
+  while (gate.ready < processes) std::this_thread::yield();
+  auto start = Clock::now();
+  gate.open = 1;
+  for (pid_t pid : all) waitpid(pid, nullptr, 0);
+  double rate = processes * number / seconds_since(start);
+  munmap(&gate, sizeof gate);
+  return rate;
+}
+
+void durable_out() {
+  constexpr int kClients = 16, kNumber = 500;
+  Space space = space_named("bench", {.durable = true});
+  Bytes payload{std::string(64, 'x')};
+  std::string folder = std::string(getenv("GODWIT_HOME")) + "/redis";
+  std::filesystem::create_directory(folder);
+  Redis redis(folder);
+  std::string push = "*3\r\n$5\r\nLPUSH\r\n$1\r\nk\r\n$64\r\n" + payload.data + "\r\n";
+  print(in_turn(9,
+                [&] {
+                  return rate_of(kClients, kNumber, [&](int) {
+                    space.rdp("none");
+                    return [&](int i) { space.out("k", i, payload); };
+                  });
+                },
+                [&] {
+                  return rate_of(kClients, kNumber, [&](int) {
+                    return [&, line = std::make_shared<RedisLine>(redis.line())](int) { line->ask(push); };
+                  });
+                }),
+        "outs/s", true, {{"clients", kClients}});
+  Space::drop("bench");
+  std::filesystem::remove_all(folder);
+}
+
 // ---- eval
 
 // Of this thread's processor: a task that sleeps would hide what eval costs, and one that looks at the clock what others do.
@@ -472,7 +542,7 @@ const std::map<std::string, std::function<void()>> kBenches = {
     {"transaction", transaction}, {"handover", handover},
     {"eval_1ms", eval_1ms},       {"many_same", many_same},
     {"many_random", many_random}, {"contended_own", [] { contended(true); }},
-    {"contended_one", [] { contended(false); }},
+    {"durable_out", durable_out}, {"contended_one", [] { contended(false); }},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tuplespace/nested.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/errors.hh"
 
 namespace godwit::clients {
@@ -38,10 +39,14 @@ void read_into(Left& left, TupleView fields) {
 
 Result<Ledger> Ledger::open(const shared::Segment& segment) {
   auto store = store::Store::open(segment, kSessionsSpace);
-  if (!store) store = store::Store::create(segment, kSessionsSpace, {});
-  if (!store) return store.error();
   auto desk = store::Desk::of(segment);
   if (!desk) return desk.error();
+  if (!store) {
+    store = store::Store::create(segment, kSessionsSpace, {});
+    if (!store) return store.error();
+    auto kept = store::keep_from_now_on(**desk, kSessionsSpace, store::Keeps::kWithAll, store::new_id(), 0);
+    if (!kept) return kept.error();
+  }
   store::Transaction* transaction = store::begin_transaction(**desk);
   if (!transaction) return store::segment_full();
   return Ledger(segment, std::move(*store), transaction);

@@ -49,8 +49,8 @@ bool read_options(const msgpack::object& from, SpaceOptions& to) {
   Fields fields(from);
   const msgpack::object* capacity = fields.find("capacity");
   bool fine = fields.is_map() && (!capacity || capacity->is_nil() || decode(*capacity, to.capacity));
-  const msgpack::object* blocks = fields.find("blocks");
-  return fine && (!blocks || decode(*blocks, to.blocks_when_full));
+  const msgpack::object *blocks = fields.find("blocks"), *durable = fields.find("durable");
+  return fine && (!blocks || decode(*blocks, to.blocks_when_full)) && (!durable || decode(*durable, to.durable));
 }
 
 bool read_within(const msgpack::object& from, Request& to) {

@@ -407,7 +407,7 @@ Server::Step Server::spaces(Session& session, Request&, std::vector<Outcome>& ou
     if (is_reserved(space.name) || !session.client->rights_on(space.name)) continue;
     auto capacity = space.capacity ? pack(space.capacity) : pack(nullptr);
     all.push_back(pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "waiters", space.waiters, "capacity", Raw{capacity},
-                           "blocks", space.blocks_when_full, "damaged", space.damaged));
+                           "blocks", space.blocks_when_full, "durable", space.durable, "damaged", space.damaged));
   }
   Packer packer;
   packer.array(all.size());

@@ -226,6 +226,7 @@ Result<void> Server::commit(Session& session, uint64_t begun, std::span<Outcome>
 // What was done is known here, too. in_ledger: a record of it has been put.
 void Server::recorded(Session& session, uint64_t begun, std::span<Outcome> outcomes, bool in_ledger) {
   session.begun = begun;
+  session.unwritten = std::max(session.unwritten, std::exchange(desk_.unwritten, 0));
   if (in_ledger) session.records[++session.serial] = 0;
   for (Outcome& outcome : outcomes) {
     if (session.slots[outcome.number].waiting) stop_waiting(session, outcome.number);

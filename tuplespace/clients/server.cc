@@ -50,12 +50,13 @@ Result<std::unique_ptr<Server>> Server::make(const Home& home, const shared::Seg
 
 // What the ringer says is never lost: it goes by the last bell that it told of.
 Server::Server(const Home& home, const shared::Segment& segment, Ledger ledger, store::Desk& desk, store::Requests& mine)
-    : home_(home), segment_(segment), ledger_(std::move(ledger)), mine_(mine), registry_(home), audit_(home),
+    : home_(home), segment_(segment), ledger_(std::move(ledger)), desk_(desk), mine_(mine), registry_(home), audit_(home),
       incarnation_(random_start()), last_id_(random_start()), bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), net_(desk.self),
       mediator_(desk.self), net_waiter_(net_, segment, [this] {
         net_rung_ = true;
         eventfd_write(bell_.get(), 1);
       }) {
+  desk.waits_for_disk = false;
   ringer_ = std::jthread([this, seen = mine_.bell.load()](const std::stop_token& stop) mutable {
     while (!stop.stop_requested()) {
       (void)store::await_ring(mine_, seen, kForever);
@@ -90,6 +91,10 @@ void Server::stop() {
   eventfd_write(bell_.get(), 1);
 }
 
+void Server::on_written() {
+  if (awaits_disk_.load()) eventfd_write(bell_.get(), 1);
+}
+
 void Server::run() {
   for (auto looked = Clock::now(); !stop_;) {
     const int fds[] = {bell_.get(), registry_.fd()};
@@ -105,6 +110,7 @@ void Server::run() {
     look_at_net();
     run_timers();
     send_unsent();
+    send_written();
     if (auto now = Clock::now(); now - looked >= store::kTick) looked = now, tick();
   }
 }
@@ -277,6 +283,7 @@ void Server::end(Session& session, const Error& why) {
   say_over(session.route, session.id, why);
   throttled_.erase(&session);
   unsent_.erase(&session);
+  unwritten_.erase(&session);
   if (auto route = routes_.find(session.route); route != routes_.end() && route->second == &session) routes_.erase(route);
   by_hearing_.erase(session.place);
   sessions_.erase(sessions_.find(session.id));
@@ -343,6 +350,10 @@ void Server::refresh_clients() {
 // ---- answers
 
 void Server::send(Session& session, bool at_least_one) {
+  if (session.unwritten > segment_.header().log_written.load()) {
+    unwritten_.insert(&session);
+    return;
+  }
   Reply reply(session.id, incarnation_);
   std::vector<uint64_t> numbers = std::exchange(session.to_send, {}), here;
   unsent_.erase(&session);
@@ -366,6 +377,16 @@ void Server::send(Session& session, bool at_least_one) {
   if (session.to_send.empty()) return;  // or the route is gone: the client will ask again
   session.to_send.insert(session.to_send.end(), numbers.begin() + static_cast<long>(i), numbers.end());
   unsent_.insert(&session);
+}
+
+// Whoever writes looks whether we wait after he has said what is on disk, and we at that after we have said that we wait.
+void Server::send_written() {
+  awaits_disk_ = !unwritten_.empty();
+  if (!awaits_disk_) return;
+  uint64_t written = segment_.header().log_written.load();
+  for (Session* session : std::set(unwritten_))
+    if (session->unwritten <= written) unwritten_.erase(session), send(*session, true);
+  awaits_disk_ = !unwritten_.empty();
 }
 
 void Server::send_unsent() {

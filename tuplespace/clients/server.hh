@@ -38,6 +38,8 @@ class Server {
   /// Until stop(), which any thread may call.
   void run();
   void stop();
+  /// More of the log of durable spaces is on disk. Any thread.
+  void on_written();
 
  private:
   // What became of a request at once.
@@ -71,6 +73,7 @@ class Server {
   void refresh_clients();
   void send(Session& session, bool at_least_one);
   void send_unsent();
+  void send_written();
 
   // requests.cc: each request once
   void handle(Session& session, Message& message);
@@ -138,6 +141,7 @@ class Server {
   const Home& home_;
   shared::Segment segment_;
   Ledger ledger_;
+  store::Desk& desk_;
   store::Requests& mine_;
   Registry registry_;
   Audit audit_;
@@ -151,6 +155,7 @@ class Server {
   std::list<Session*> by_hearing_;                                     // longest silent first
   std::map<std::string, Session*, std::less<>> routes_;                // whose last message came from there
   std::set<Session*> unsent_;                                          // have answers to be sent
+  std::set<Session*> unwritten_;                                       // those whose effects are on their way to disk
   std::set<Session*> throttled_;                                       // have messages that wait for their key's rate
   std::unordered_map<uint32_t, std::pair<Session*, uint64_t>> waits_;  // by the store's request
   std::list<std::pair<Session*, uint64_t>> rooms_;                     // outs that wait for room, longest first
@@ -165,7 +170,7 @@ class Server {
   StreamSource net_;
   StreamMediator mediator_;
   RingWaiter net_waiter_;
-  std::atomic<bool> stop_ = false;
+  std::atomic<bool> stop_ = false, awaits_disk_ = false;
   std::jthread ringer_;
 };
 

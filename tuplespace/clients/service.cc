@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tuplespace/clients/server.hh"
+#include "tuplespace/durable/service.hh"
 #include "tuplespace/streams/service.hh"
 
 namespace godwit {
@@ -49,9 +50,14 @@ class ClientService {
     auto server = clients::Server::make(node_.home(), stream_service(node_).segment());
     auto at = server ? (*server)->listen(key, node_.clients_address()) : Result<std::string>(server.error());
     bool fine = at.has_value();
-    if (fine) server_ = server->get();
+    if (fine) {
+      server_ = server->get();
+      space_log(node_).on_written([server = server_] { server->on_written(); });
+    }
     bound.set_value(std::move(at));
-    if (fine) (*server)->run();
+    if (!fine) return;
+    (*server)->run();
+    space_log(node_).on_written({});
   }
 
   Node& node_;

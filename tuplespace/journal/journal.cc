@@ -57,7 +57,7 @@ std::string& Journal::Group::piece_with_room(size_t length) {
 Result<Journal::Opened> Journal::open(const std::string& folder, const Options& options, Listener listener) {
   auto recovered = journal::recover(folder, listener.on_snapshot_record, listener.on_record);
   if (!recovered) return recovered.error();
-  auto log = LogFile::open(folder, *recovered, options.rotate_bytes);
+  auto log = LogFile::open(folder, *recovered, options.rotate_bytes, options.fill_bytes);
   if (!log) return log.error();
   std::unique_ptr<Journal> out(
       new Journal(folder, options, std::move(listener), std::move(*log), recovered->last, recovered->snapshot_at));
@@ -90,36 +90,67 @@ Journal::~Journal() {
 }
 
 Result<Journal::Appended> Journal::append(std::string record) {
-  if (record.size() > kMaxRecord) return make_error(std::errc::message_size, "appending to the journal in " + folder_);
-  RecordHead head;
-  head.length = static_cast<uint32_t>(record.size());
-  head.checksum = crc32c(record);
+  std::vector<std::string> one;
+  one.push_back(std::move(record));
+  bool is_first;
+  auto added = add(std::move(one), &is_first);
+  if (added && is_first) work_.notify_one();
+  return added;
+}
 
+Result<uint64_t> Journal::write(std::vector<std::string> records) {
+  bool is_first;
+  auto added = add(std::move(records), &is_first);
+  if (!added) return added.error();
+  std::unique_lock guard(lock_);
+  if (!busy_ && gathering_->count > 0) {
+    write_group(guard);
+    if (gathering_->count > 0) work_.notify_one();
+  }
+  guard.unlock();
+  auto durable = wait_durable(*added, kForever);
+  return durable ? Result<uint64_t>(added->sequence()) : durable.error();
+}
+
+// is_first: of what is gathering.
+Result<Journal::Appended> Journal::add(std::vector<std::string> records, bool* is_first) {
+  std::vector<RecordHead> heads;
+  for (const std::string& record : records) {
+    if (record.size() > kMaxRecord) return make_error(std::errc::message_size, "appending to the journal in " + folder_);
+    heads.push_back({.length = static_cast<uint32_t>(record.size()), .checksum = crc32c(record)});
+  }
   std::unique_lock guard(lock_);
   room_.wait(guard, [this] { return closed_ || queued_ < queue_bytes_; });
   if (closed_) return *closed_;
   Group& group = *gathering_;
-  head.sequence = next_++;
-  head.place = static_cast<uint32_t>(group.count);
-  if (group.count == 0) group.first = head.sequence;
-  queued_ += kHead + record.size();
-  group.add(encode(head, id_), std::move(record));
-  Appended out(head.sequence, gathering_);
-  bool was_idle = group.count == 1;
-  guard.unlock();
-  if (was_idle) work_.notify_one();
-  return out;
+  *is_first = group.count == 0;
+  if (*is_first) group.first = next_;
+  for (size_t i = 0; i < records.size(); ++i) {
+    heads[i].sequence = next_++;
+    heads[i].place = static_cast<uint32_t>(group.count);
+    queued_ += kHead + records[i].size();
+    group.add(encode(heads[i], id_), std::move(records[i]));
+  }
+  return Appended(next_ - 1, gathering_);
 }
 
 void Journal::run() {
   for (;;) {
     std::unique_lock guard(lock_);
-    work_.wait(guard, [this] { return ending_ || gathering_->count > 0; });
+    work_.wait(guard, [this] { return !busy_ && (ending_ || gathering_->count > 0); });
     if (gathering_->count == 0) return;
-    auto group = std::exchange(gathering_, std::make_shared<Group>());
-    guard.unlock();
-    write(group);
+    write_group(guard);
   }
+}
+
+// All that has gathered. With the lock, which is free meanwhile.
+void Journal::write_group(std::unique_lock<std::mutex>& guard) {
+  auto group = std::exchange(gathering_, std::make_shared<Group>());
+  busy_ = true;
+  guard.unlock();
+  write(group);
+  guard.lock();
+  busy_ = false;
 }
 
 void Journal::write(const std::shared_ptr<Group>& group) {

@@ -43,6 +43,7 @@ class Journal {
   struct Options {
     uint64_t rotate_bytes = uint64_t{64} << 20;  // a log file of this size is followed by a new one
     uint64_t queue_bytes = uint64_t{64} << 20;   // append waits while so much is queued or being written
+    uint64_t fill_bytes = 0;                        // zeros that are written behind the records at a time, to sync sooner
   };
 
   /// What has become of records `first` to `first + count - 1`.
@@ -107,6 +108,10 @@ class Journal {
   ///          nobody can say what is on disk. Only opening anew helps then. Nothing is queued.
   /// threads  any, concurrently; records of one thread keep their order.
   Result<Appended> append(std::string record);
+  /// Several, one behind the other, which have one fate: they are on disk when this returns, or refused as wait_durable says. Written
+  /// by the calling thread if nothing else is being written, else by the Journal's. There is at least one.
+  /// returns  the sequence of the last.
+  Result<uint64_t> write(std::vector<std::string> records);
 
   /// Until the record is on disk.
   ///
@@ -160,6 +165,8 @@ class Journal {
   Journal(std::string folder, const Options& options, Listener listener, journal::LogFile log, uint64_t last,
           uint64_t snapshot_at);
   void run();
+  Result<Appended> add(std::vector<std::string> records, bool* is_first);
+  void write_group(std::unique_lock<std::mutex>& guard);
   void write(const std::shared_ptr<Group>& group);
   void refuse(const std::shared_ptr<Group>& group, const Error& error);
   void settle(Group& group, const Result<void>& outcome);
@@ -178,6 +185,7 @@ class Journal {
   std::condition_variable room_;        // in the queue
   std::shared_ptr<Group> gathering_;    // under lock_
   uint64_t next_;                       // under lock_: sequence of the next record
+  bool busy_ = false;                   // under lock_: a group is being written
   uint64_t queued_ = 0;                 // under lock_: bytes, of what is gathering and what is being written
   std::optional<Error> closed_;         // under lock_
   bool ending_ = false;                 // under lock_

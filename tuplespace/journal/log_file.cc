@@ -23,8 +23,9 @@ uint64_t random_id() {
 
 }  // namespace
 
-Result<LogFile> LogFile::open(const std::string& folder, const Recovered& recovered, uint64_t rotate_bytes) {
-  LogFile log(folder, recovered.id ? recovered.id : random_id(), rotate_bytes);
+Result<LogFile> LogFile::open(const std::string& folder, const Recovered& recovered, uint64_t rotate_bytes,
+                              uint64_t fill_bytes) {
+  LogFile log(folder, recovered.id ? recovered.id : random_id(), rotate_bytes, fill_bytes);
   uint64_t first = recovered.last + 1;
   std::string path = recovered.path.empty() ? folder + "/" + log_name(first) : recovered.path;
   auto opened = recovered.size == 0 ? log.begin(path, first) : log.go_on(path, recovered.size);
@@ -62,13 +63,17 @@ Result<void> LogFile::begin(const std::string& path, uint64_t first) {
   path_ = path;
   file_ = std::move(file);
   size_ = kHead;
+  filled_ = 0;
   return {};
 }
 
 Result<void> LogFile::write(uint64_t first, const std::vector<std::string>& pieces) {
   if (size_ >= rotate_bytes_)
     if (auto begun = begin(folder_ + "/" + log_name(first), first); !begun) return begun;
+  uint64_t end = size_;
+  for (const std::string& piece : pieces) end += piece.size();
   auto written = write_pieces(pieces);
+  if (written) fill(end);
   if (written && GODWIT_FAULT_ERROR("journal.write")) written = make_error(std::errc::no_space_on_device, "writing " + path_);
   if (!written) {
     closed_ = !take_back();
@@ -79,8 +84,20 @@ Result<void> LogFile::write(uint64_t first, const std::vector<std::string>& piec
     take_back();
     return synced;
   }
-  for (const std::string& piece : pieces) size_ += piece.size();
+  size_ = end;
   return {};
+}
+
+// Where there is no room for zeros, records come without.
+void LogFile::fill(uint64_t end) {
+  static constexpr char kZeros[64 << 10] = {};
+  if (fill_bytes_ == 0 || end <= filled_) return;
+  filled_ = end;
+  while (filled_ < end + fill_bytes_) {
+    ssize_t put = pwrite(file_.get(), kZeros, sizeof kZeros, static_cast<off_t>(filled_));
+    if (put <= 0) return;
+    filled_ += static_cast<uint64_t>(put);
+  }
 }
 
 Result<void> LogFile::write_pieces(const std::vector<std::string>& pieces) {
@@ -109,6 +126,7 @@ Result<void> LogFile::sync() {
 }
 
 bool LogFile::take_back() {
+  filled_ = 0;
   return ftruncate(file_.get(), static_cast<off_t>(size_)) == 0 && fdatasync(file_.get()) == 0;
 }
 

@@ -14,6 +14,8 @@ namespace {
 
 constexpr size_t kBuffer = size_t{256} << 10;
 
+bool is_zeros(std::string_view bytes) { return bytes.find_first_not_of('\0') == std::string_view::npos; }
+
 }  // namespace
 
 Error damaged(const std::string& path, uint64_t at, const std::string& how) {
@@ -47,6 +49,11 @@ Result<Reader::Found> Reader::next() {
   auto head = read(offset_, std::min<uint64_t>(kHead, size_ - offset_));
   if (!head) return head.error();
   auto record = decode_record_head(*head, id_);
+  if (!record && is_zeros(*head)) {
+    auto ends = has_zeros_only();
+    if (!ends) return ends.error();
+    return *ends ? Found::kEnd : Found::kBad;
+  }
   if (!record || record->length > size_ - offset_ - kHead) return Found::kBad;
   auto bytes = read(offset_ + kHead, record->length);
   if (!bytes) return bytes.error();
@@ -55,6 +62,17 @@ Result<Reader::Found> Reader::next() {
   bytes_ = *bytes;
   offset_ += kHead + record->length;
   return Found::kRecord;
+}
+
+// From offset() on.
+Result<bool> Reader::has_zeros_only() {
+  for (uint64_t at = offset_; at < size_;) {
+    auto window = read(at, std::min<uint64_t>(kBuffer, size_ - at));
+    if (!window) return window.error();
+    if (!is_zeros(*window)) return false;
+    at += window->size();
+  }
+  return true;
 }
 
 Result<bool> Reader::was_written_after(uint64_t sequence) {

@@ -22,7 +22,7 @@ class Reader {
 
   enum class Found { kRecord, kEnd, kBad };
   /// kRecord  head() and bytes() are those of the next record, whose checksums are right, until the next call.
-  /// kEnd     the file ends at offset().
+  /// kEnd     the file ends at offset(), or has nothing but zeros from there on.
   /// kBad     what is at offset() is no record. The next call says so again.
   Result<Found> next();
   const RecordHead& head() const { return record_; }
@@ -39,6 +39,7 @@ class Reader {
  private:
   Reader(std::string path, UniqueFd file, uint64_t size) : path_(std::move(path)), file_(std::move(file)), size_(size) {}
   Result<std::string_view> read(uint64_t at, uint64_t length);
+  Result<bool> has_zeros_only();
 
   std::string path_;
   UniqueFd file_;

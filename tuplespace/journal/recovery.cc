@@ -10,24 +10,29 @@
 namespace godwit::journal {
 namespace {
 
+constexpr uint64_t kAll = ~uint64_t{0};
+
 class Recovery {
  public:
-  Recovery(const std::string& folder, const OnSnapshotRecord& on_snapshot_record, const OnRecord& on_record)
-      : folder_(folder), on_snapshot_record_(on_snapshot_record), on_record_(on_record) {}
+  Recovery(const std::string& folder, uint64_t up_to, const OnSnapshotRecord& on_snapshot_record, const OnRecord& on_record)
+      : folder_(folder), up_to_(up_to), on_snapshot_record_(on_snapshot_record), on_record_(on_record) {}
 
   Result<Recovered> run() {
-    unlink(fresh_snapshot_path(folder_).c_str());
+    bool tidies = up_to_ == kAll;
+    if (tidies) unlink(fresh_snapshot_path(folder_).c_str());
     if (auto read = read_snapshot(); !read) return read.error();
     auto files = log_files(folder_);
-    while (files.size() > 1 && std::next(files.begin())->first <= out_.snapshot_at + 1) {
+    if (!tidies) files.erase(files.upper_bound(up_to_), files.end());
+    while (tidies && files.size() > 1 && std::next(files.begin())->first <= out_.snapshot_at + 1) {
       unlink(files.begin()->second.c_str());
       files.erase(files.begin());
     }
-    if (files.empty() && out_.snapshot_at > 0)
+    if (tidies && files.empty() && out_.snapshot_at > 0)
       return damaged(snapshot_path(folder_), 0, "the log file that goes on after it is missing");
     if (!files.empty()) out_.last = std::min(files.begin()->first - 1, out_.snapshot_at);
     for (const auto& [first, path] : files)
       if (auto read = read_log(first, path, path == files.rbegin()->second); !read) return read.error();
+    if (!tidies && out_.last < up_to_) return damaged(out_.path, out_.size, "records " + range(out_.last + 1, up_to_) + " are missing");
     if (out_.last < out_.snapshot_at)
       return damaged(out_.path, out_.size, "records " + range(out_.last + 1, out_.snapshot_at) + " are missing");
     return out_;
@@ -87,7 +92,7 @@ class Recovery {
   }
 
   Result<void> read_records(Reader& reader, bool is_last) {
-    for (;;) {
+    while (out_.last < up_to_) {
       uint64_t at = reader.offset();
       auto found = reader.next();
       if (!found) return found.error();
@@ -101,6 +106,7 @@ class Recovery {
       if (out_.last <= out_.snapshot_at) continue;
       if (auto heard = on_record_(out_.last, reader.bytes()); !heard) return heard;
     }
+    return {};
   }
 
   // Torn is only what was not on disk when the writing process or its host ended: the last write.
@@ -113,6 +119,7 @@ class Recovery {
   }
 
   const std::string& folder_;
+  const uint64_t up_to_;
   const OnSnapshotRecord& on_snapshot_record_;
   const OnRecord& on_record_;
   Recovered out_;
@@ -121,7 +128,12 @@ class Recovery {
 }  // namespace
 
 Result<Recovered> recover(const std::string& folder, const OnSnapshotRecord& on_snapshot_record, const OnRecord& on_record) {
-  return Recovery(folder, on_snapshot_record, on_record).run();
+  return Recovery(folder, kAll, on_snapshot_record, on_record).run();
+}
+
+Result<void> read_again(const std::string& folder, uint64_t up_to, const OnSnapshotRecord& on_snapshot_record, const OnRecord& on_record) {
+  auto read = Recovery(folder, up_to, on_snapshot_record, on_record).run();
+  return read ? Result<void>() : read.error();
 }
 
 }  // namespace godwit::journal

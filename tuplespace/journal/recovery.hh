@@ -22,4 +22,8 @@ using OnRecord = std::function<Result<void>(uint64_t sequence, std::string_view 
 
 Result<Recovered> recover(const std::string& folder, const OnSnapshotRecord& on_snapshot_record, const OnRecord& on_record);
 
+/// The snapshot, and the log's records after it up to that one, which is on disk; while a Journal goes on writing others. Changes
+/// nothing. No snapshot must be committed meanwhile.
+Result<void> read_again(const std::string& folder, uint64_t up_to, const OnSnapshotRecord& on_snapshot_record, const OnRecord& on_record);
+
 }  // namespace godwit::journal

@@ -15,6 +15,7 @@ bool read_facts(const msgpack::object& object, SpaceFacts& to) {
                   "damaged", to.damaged))
     return false;
   to.capacity = fields.get_or<uint64_t>("capacity", 0);
+  to.durable = fields.get_or<bool>("durable", false);
   return true;
 }
 
@@ -30,7 +31,7 @@ class RemoteSpaces final : public HostSpaces {
   }
   Result<void> create(std::string_view name, const SpaceOptions& options) override {
     Packed capacity = options.capacity ? pack(options.capacity) : pack(nullptr);
-    Packed made = pack_map("capacity", Raw{capacity}, "blocks", options.blocks_when_full);
+    Packed made = pack_map("capacity", Raw{capacity}, "blocks", options.blocks_when_full, "durable", options.durable);
     return done(ask(request("create", name, Raw{made})));
   }
   Result<void> drop(std::string_view name) override { return done(ask(request("drop", name))); }

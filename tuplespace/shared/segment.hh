@@ -10,7 +10,7 @@
 namespace godwit::shared {
 
 inline constexpr uint64_t kSegmentMagic = 0x544e454d47455347;  // "GSEGMENT"
-inline constexpr uint32_t kSegmentVersion = 5;
+inline constexpr uint32_t kSegmentVersion = 6;
 inline constexpr uint64_t kDefaultSegmentSize = 16ull << 30;  // sparse
 inline constexpr uint64_t kSmallestSegment = 16ull << 20;     // room for the host and a few pods
 inline constexpr uint64_t kSegmentReach = 64ull << 30;        // address space that a wrapped program sets aside; the largest
@@ -94,6 +94,12 @@ struct alignas(kPage) Header {
   std::atomic<uint64_t> next_due;      // ns of the host's monotonic clock
   std::atomic<uint32_t> timer_bell;    // futex word: grows when that is sooner
   std::atomic<uint32_t> timer_sleeps;  // somebody may sleep on it
+  // The log of durable spaces (store/durability.hh).
+  Offset log_space;                    // root of the records that are on their way to disk; 0: none can be made yet
+  uint64_t log_last;                   // number of the last record; with the lock of those
+  std::atomic<uint64_t> log_written;   // records up to this number are on disk
+  std::atomic<uint32_t> log_bell;      // futex word: grows when more of them are, or the state is another
+  std::atomic<uint32_t> log_state;     // errno with which changes are refused; 0: they are not
   Lock locks[kLocks];
   BlockClass block_classes[kBlockClasses];
   Offset spaces[kSpaces];  // their roots (store/layout.hh); once made they stay

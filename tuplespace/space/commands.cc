@@ -154,12 +154,13 @@ room; those before it are in.
 
 constexpr std::string_view kSpacesUsage =
     R"(usage: godwit spaces [--waiting] [--json]
-       godwit spaces --create S [--capacity BYTES] [--when-full refuse|wait]
+       godwit spaces --create S [--durable] [--capacity BYTES] [--when-full refuse|wait]
        godwit spaces --drop S
 
 Lists the spaces of this host, or creates or drops one.
 
    --waiting           who waits for what
+   --durable           what is done there is on disk before it is acknowledged, and outlives the host
    --capacity BYTES    of memory that its tuples may take, each with what the space adds to it; also as
                        64K, 512M, 4G. Without it, as the host's segment has: listed as "-", or 0 with --json
    --when-full WHAT    refuse (the default): out fails; wait: it waits for room
@@ -400,8 +401,8 @@ int import_tuples(const Args& args) {
 Packed facts_of(const SpaceFacts& space, bool json) {
   Packed capacity = json || space.capacity ? pack(space.capacity) : pack(std::string_view());
   return pack_map("space", space.name, "tuples", space.tuples, "bytes", space.bytes, "capacity", Raw{capacity}, "put",
-                  space.put, "taken", space.taken, "read", space.read, "waiters", uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "state",
-                  space.damaged ? "damaged" : "live");
+                  space.put, "taken", space.taken, "read", space.read, "waiters", uint64_t{space.waiters}, "when_full", space.blocks_when_full ? "wait" : "refuse", "durable",
+                  space.durable, "state", space.damaged ? "damaged" : "live");
 }
 
 Result<std::vector<store::WaitFacts>> waits_here() {
@@ -432,12 +433,12 @@ int list(bool waiting, bool json) {
   std::vector<msgpack::object> objects;
   if (!packed || !decode(packed->get(), objects)) return fail("spaces", kBroken, "its own facts are malformed");
   print_facts(objects, json, waiting ? std::vector<std::string>{"space", "verb", "wanted", "pid"}
-                                     : std::vector<std::string>{"space", "tuples", "bytes", "capacity", "waiters", "when_full", "state"});
+                                     : std::vector<std::string>{"space", "tuples", "bytes", "capacity", "waiters", "when_full", "durable", "state"});
   return kDone;
 }
 
 int spaces(const Args& args) {
-  static constexpr std::array<OptionSpec, 6> kSpecs = {{{"--waiting"}, {"--json"}, {"--create", Takes::kValue},
+  static constexpr std::array<OptionSpec, 7> kSpecs = {{{"--waiting"}, {"--json"}, {"--create", Takes::kValue}, {"--durable"},
                                                         {"--capacity", Takes::kValue}, {"--when-full", Takes::kValue},
                                                         {"--drop", Takes::kValue}}};
   auto options = Options::parse(args, kSpecs);
@@ -446,10 +447,11 @@ int spaces(const Args& args) {
   if (!options->words().empty()) return usage_error("spaces", "takes no word '" + options->words()[0] + "'");
   if (options->has("--waiting") + create.has_value() + drop.has_value() > 1)
     return usage_error("spaces", "--waiting, --create and --drop are one at a time");
-  if (!create && (options->has("--capacity") || options->has("--when-full")))
-    return usage_error("spaces", "--capacity and --when-full go with --create");
+  if (!create && (options->has("--durable") || options->has("--capacity") || options->has("--when-full")))
+    return usage_error("spaces", "--durable, --capacity and --when-full go with --create");
   if (!create && !drop) return list(options->has("--waiting"), options->has("--json"));
   SpaceOptions made;
+  made.durable = options->has("--durable");
   std::string when_full = options->value("--when-full").value_or("refuse");
   if (when_full != "refuse" && when_full != "wait") return usage_error("spaces", "--when-full is refuse or wait");
   made.blocks_when_full = when_full == "wait";

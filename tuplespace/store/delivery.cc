@@ -56,7 +56,7 @@ bool put_back_held(Desk& desk, Waiter& waiter) {
   {
     Root& root = root_of(desk, stored.place.space);
     Locked locked(desk, root, stored.place.stripe);
-    done = put_into(desk, root, locked.stripe(), waiter.held, fields_of(desk, stored).view(), false, stored.age < root.born,
+    done = put_into(desk, root, locked.stripe(), waiter.held, fields_of(desk, stored).view(), Comes::kBack, stored.age < root.born,
                     [&] { desk.set(&waiter.held, Ref{0}); });
   }
   wake_answered(desk);
@@ -76,7 +76,7 @@ bool put_chained(Desk& desk, Bench& bench) {
   if (!desk.holds(to.wild_lock)) locked.emplace(desk, ranges_of(from, to));
   bool dropped = bench.chain_decided ? to.generation.load() != bench.chain_generation : stored.age < to.born;
   bool done = blaming(to, [&] {
-    return put_into(desk, to, to.stripes[stripe_of(to, fields.view())], tuple, fields.view(), bench.chain_decided, dropped,
+    return put_into(desk, to, to.stripes[stripe_of(to, fields.view())], tuple, fields.view(), bench.chain_decided ? Comes::kNew : Comes::kBack, dropped,
                     [&, next = stored.newer] { desk.set(&bench.chain, next); });
   });
   locked.reset();

@@ -29,6 +29,10 @@ class Desk {
   Bench* bench = nullptr;
   bool showing = false;   // a tuple, to a function that must not use spaces
   bool finishing = false; // what dead threads left half done
+  // Of durable spaces (durability.hh).
+  Transaction* own = nullptr;   // for operations that are a transaction each; null: not begun yet
+  bool waits_for_disk = true;   // operations return when what they say is on disk; else unwritten says how far that is to be
+  uint64_t unwritten = 0;       // number of a record
 
   uint32_t owner() const { return owner_; }
   shared::Header& header() const { return self.segment.header(); }

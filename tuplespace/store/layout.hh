@@ -60,7 +60,8 @@ static_assert(sizeof(Stored) == 32 + kIndexes * sizeof(Node));
 inline constexpr uint32_t kTaken = 1u << 31;   // whoever unpins it last frees it
 inline constexpr uint32_t kShared = 1u << 30;  // was pinned once: so whoever gives it up looks at it with its lock
 inline constexpr uint32_t kMortal = 1u << 29;  // has a time to live: behind its data, at a whole word, is a MortalTail
-inline constexpr uint32_t kNoPins = kShared | kMortal;  // bits that say nothing of readers
+inline constexpr uint32_t kLogged = 1u << 28;  // its put is recorded in the log; so its taking is, too (durability.hh)
+inline constexpr uint32_t kNoPins = kShared | kMortal | kLogged;  // bits that say nothing of readers
 
 struct MortalTail {
   uint64_t due;  // ns of the host's monotonic clock
@@ -141,6 +142,13 @@ static_assert(sizeof(Stripe) == 14 * 64);
 
 enum class RootState : uint32_t { kFree = 0, kLive = 1, kDropping = 2, kDamaged = 3, kLost = 4 };
 
+/// Which of its changes are recorded in the log (durability.hh).
+enum class Keeps : uint32_t {
+  kNothing = 0,
+  kAll = 1,       // a durable space
+  kWithAll = 2,   // those in one transaction with changes of a durable space
+};
+
 /// Of a space. Its memory stays a root's for ever, so that who comes late finds a lock there and then `generation`.
 struct Root {
   std::atomic<RootState> state;
@@ -156,7 +164,8 @@ struct Root {
   Queue wild;                        // waiters that a tuple of any stripe may match
   Lock wild_lock;                    // after all stripes' locks
   Ref watches;                       // linked; changed with all stripes' locks
-  uint32_t unused;
+  Keeps keeps;
+  uint64_t id;                       // in the log: no other space has had it; 0: it has none
   char name[kNameLength + 1];
   Stripe stripes[kStripes];
 };
@@ -187,6 +196,7 @@ struct Transaction {
   Ref next;         // of the bench's
   uint32_t owner;   // whose bench's
   Progress progress;
+  uint32_t is_durable;  // some of what it changes is to be recorded in the log
   Ref taken;        // linked by `newer`, the last first; if the transaction is not decided they go back by their ages
   Ref puts;         // linked by `newer`, in order; each for its place, if that is still of the generation that its age is
   Ref last_put;

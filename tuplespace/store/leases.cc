@@ -95,7 +95,7 @@ bool bring_back(Desk& desk, Root& root, Stripe& stripe, Ref ref) {
   Stored& stored = stored_in(desk, stripe, tuple);
   Fields fields = fields_of(desk, stored);
   bool gone = stored.age < root.born || (stored.pins & kMortal && is_over(desk, stored));
-  bool done = put_into(desk, root, stripe, tuple, fields.view(), false, gone, [&] { end_delivery(desk, stripe, ref); });
+  bool done = put_into(desk, root, stripe, tuple, fields.view(), Comes::kBack, gone, [&] { end_delivery(desk, stripe, ref); });
   give(desk, kSecondHand);
   wake_answered(desk);
   return done;

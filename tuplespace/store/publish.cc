@@ -119,7 +119,7 @@ void wake_answered(Desk& desk) {
   mine.wake_count = 0;
 }
 
-bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, bool as_newest, bool dropped,
+bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, Comes comes, bool dropped,
               const std::function<void()>& let_go) {
   Stored& stored = stored_at(desk, tuple);
   if (root.state.load() != RootState::kLive || dropped) {
@@ -129,8 +129,8 @@ bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView field
   }
   Ref shape = shape_for(desk, stripe, fields);
   if (!shape) return false;
-  if (as_newest) rehome(desk, stripe, stored);
-  publish(desk, root, stripe, tuple, shape, fields, as_newest, let_go);
+  if (comes == Comes::kNew) rehome(desk, stripe, stored);
+  publish(desk, root, stripe, tuple, shape, fields, comes != Comes::kBack, let_go);
   return true;
 }
 

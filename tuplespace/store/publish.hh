@@ -15,10 +15,12 @@ void publish(Desk& desk, Root& root, Stripe& stripe, Ref tuple, Ref shape, Tuple
 /// Wakes those who were answered.
 void wake_answered(Desk& desk);
 
-/// Publishes a tuple that was in a space before. False: no memory for its shape.
-/// as_newest: it comes to this space anew; else it goes back by its age.
+/// How a tuple comes to a space: back by its age; new to it, and its age with it; or new, with an age that it was given before,
+/// which is above those of the stripe.
+enum class Comes { kBack, kNew, kNewAtItsAge };
+/// Publishes a tuple that was somewhere else before. False: no memory for its shape.
 /// dropped: the space that it was for is no more, though its root may be another's: the tuple is discarded.
-bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, bool as_newest, bool dropped,
+bool put_into(Desk& desk, Root& root, Stripe& stripe, Ref tuple, TupleView fields, Comes comes, bool dropped,
               const std::function<void()>& let_go);
 
 }  // namespace godwit::store

@@ -10,6 +10,7 @@
 #include "tuplespace/shared/recovery.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/leases.hh"
 #include "tuplespace/store/waiters.hh"
@@ -84,6 +85,8 @@ void start(Root& root, std::string_view name, const SpaceOptions& options) {
   root.born = __rdtsc();
   root.capacity = options.capacity;
   root.blocks_when_full = options.blocks_when_full;
+  root.keeps = options.durable ? Keeps::kAll : Keeps::kNothing;
+  root.id = options.durable ? new_id() : 0;
   root.stripe_count = options.capacity ? 1 : kStripes;
   root.state.store(RootState::kLive);
 }
@@ -155,7 +158,9 @@ Result<Opened> open_space(Desk& desk, std::string_view name) {
   return made;
 }
 
-Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
+namespace {
+
+Result<Opened> make_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
   if (!is_name(name))
     return make_error(std::errc::invalid_argument, "'" + std::string(name) + "' is no name for a space; use 1 to " +
                                                        std::to_string(kNameLength) + " bytes without blanks, the first of them no '-'");
@@ -176,7 +181,30 @@ Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOption
   return Opened{root, root->generation};
 }
 
+}  // namespace
+
+Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
+  if (options.durable)
+    if (auto wanted = want_log(desk); !wanted) return wanted.error();
+  auto made = make_space(desk, name, options);
+  if (!made || !options.durable) return made;
+  if (auto recorded = record_space(desk, *made->root); !recorded) {
+    (void)forget_space(desk, name);
+    return recorded.error();
+  }
+  return made;
+}
+
 Result<void> drop_space(Desk& desk, std::string_view name) {
+  auto opened = open_space(desk, name);
+  uint64_t id = opened && opened->root->keeps == Keeps::kAll ? opened->root->id : 0;
+  if (id)
+    if (auto no = log_refuses(desk)) return *no;
+  if (auto dropped = forget_space(desk, name); !dropped || !id) return dropped;
+  return record_drop(desk, id);
+}
+
+Result<void> forget_space(Desk& desk, std::string_view name) {
   Root* root;
   {
     DirectoryLock locked(desk);
@@ -198,7 +226,8 @@ void finish_drops(Desk& desk) {
 }
 
 void drop_all_spaces(Desk& desk) {
-  for (const SpaceFacts& space : list_spaces(desk)) (void)drop_space(desk, space.name);
+  desk.header().log_space = 0;
+  for (const SpaceFacts& space : list_spaces(desk)) (void)forget_space(desk, space.name);
 }
 
 std::set<int> processes(Desk& desk) {
@@ -243,6 +272,7 @@ std::vector<SpaceFacts> list_spaces(Desk& desk) {
     facts.name = name_of(root);
     facts.capacity = root.capacity;
     facts.blocks_when_full = root.blocks_when_full != 0;
+    facts.durable = root.keeps == Keeps::kAll;
     while_whole(desk, root, [&] {
       facts.waiters = root.wild_waiters;
       for (const Stripe& stripe : stripes_of(root)) {

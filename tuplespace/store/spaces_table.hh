@@ -19,15 +19,17 @@ struct Opened {
 
 /// errors: no_such_file_or_directory.
 Result<Opened> open_space(Desk& desk, std::string_view name);
-/// errors: file_exists, invalid_argument (the name), no_space_on_device.
+/// errors: file_exists, invalid_argument (the name), no_space_on_device; of a durable one, those of await_disk and want_log.
 Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options);
-/// Its tuples are gone, and who waits there is told. errors: no_such_file_or_directory.
+/// Its tuples are gone, and who waits there is told. errors: no_such_file_or_directory; of a durable one, those of await_disk.
 Result<void> drop_space(Desk& desk, std::string_view name);
+/// The same in memory alone: a durable one is on disk still.
+Result<void> forget_space(Desk& desk, std::string_view name);
 /// Finishes drops whose thread was killed.
 void finish_drops(Desk& desk);
 std::vector<SpaceFacts> list_spaces(Desk& desk);
 
-/// Drops them all.
+/// Forgets them all. The log begins anew with the next node.
 void drop_all_spaces(Desk& desk);
 /// Whether anything would be lost with the segment: tuples, a space that somebody has made, or what a thread of another process
 /// is at.

@@ -80,8 +80,10 @@ Result<void> Store::commit(const shared::Segment& segment, Transaction& transact
   auto desk = Desk::of(segment);
   if (!desk) return desk.error();
   try {
+    bool records = transaction.is_durable;
+    if (records) await_log_room(**desk);
     if (auto no = store::commit(**desk, transaction)) return *no;
-    return {};
+    return records ? await_disk(**desk, false) : Result<void>();
   } catch (const Damaged& damage) {
     abandon(**desk);
     if (damage.of) close_damaged(*damage.of);
@@ -97,20 +99,26 @@ Result<bool> Store::commit_if(Condition condition, std::span<const TemplateView>
   return work<bool>([&](Desk& desk) -> Result<bool> {
     std::optional<Error> no;
     Range range{root_, stripe_of(*root_, any_of)};
-    auto done = store::commit_if(desk, transaction, range, [&]() -> std::optional<Found> {
+    bool records = transaction.is_durable;
+    auto done = store::commit_if(desk, transaction, {&range, 1}, [&]() -> std::optional<std::vector<Found>> {
       if (no = closed(); no) return std::nullopt;
       std::span<Stripe> all = range.stripe == kStripes ? stripes_of(*root_) : std::span(&root_->stripes[range.stripe], 1);
       Found found = find(desk, all, any_of);
       if ((condition == Condition::kInstead) != (found.tuple != 0)) return std::nullopt;
-      return found;
+      return found.tuple ? std::vector{found} : std::vector<Found>();
     });
     if (no) return *no;
-    return done;
+    if (!done || !(records || is_durable())) return done;
+    auto written = await_disk(desk, !*done);
+    return written ? done : written.error();
   });
 }
 
 Result<bool> Store::acknowledge(const Delivery& delivery, Transaction* transaction) {
-  return work<bool>([&](Desk& desk) -> Result<bool> { return store::acknowledge(desk, *root_, delivery, transaction); });
+  return work<bool>([&](Desk& desk) -> Result<bool> {
+    if (transaction || !is_durable()) return store::acknowledge(desk, *root_, delivery, transaction);
+    return durably<bool>(desk, [&](Transaction& own) { return Result<bool>(store::acknowledge(desk, *root_, delivery, &own)); });
+  });
 }
 Result<bool> Store::release(const Delivery& delivery, Time delay) {
   return work<bool>([&](Desk& desk) -> Result<bool> { return store::release(desk, *root_, delivery, delay); });
@@ -128,21 +136,26 @@ Result<uint64_t> Store::count_within(const Transaction& transaction, std::span<c
 Result<uint64_t> Store::count(std::span<const TemplateView> any_of) {
   if (any_of.empty()) return 0;
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
-    Locked locked(desk, *root_, stripe_of(*root_, any_of));
-    if (auto no = closed()) return *no;
-    return godwit::store::count(desk, locked.stripes(), any_of);
+    uint64_t number;
+    {
+      Locked locked(desk, *root_, stripe_of(*root_, any_of));
+      if (auto no = closed()) return *no;
+      number = godwit::store::count(desk, locked.stripes(), any_of);
+    }
+    return shown(desk, Result<uint64_t>(number));
   });
 }
 
 Result<std::vector<Tuple>> Store::all(std::span<const TemplateView> any_of) {
   return work<std::vector<Tuple>>([&](Desk& desk) -> Result<std::vector<Tuple>> {
-    Locked locked(desk, *root_, stripe_of(*root_, any_of));
-    if (auto no = closed()) return *no;
     std::vector<Tuple> tuples;
-    for (Ref ref : matches_of(desk, locked.stripes(), any_of)) tuples.push_back(to_tuple(fields_of(desk, stored_at(desk, ref)).view()));
-    return tuples;
+    {
+      Locked locked(desk, *root_, stripe_of(*root_, any_of));
+      if (auto no = closed()) return *no;
+      for (Ref ref : matches_of(desk, locked.stripes(), any_of)) tuples.push_back(to_tuple(fields_of(desk, stored_at(desk, ref)).view()));
+    }
+    return shown(desk, Result<std::vector<Tuple>>(std::move(tuples)));
   });
 }
-
 
 }  // namespace godwit::store

@@ -18,6 +18,7 @@ namespace godwit::store {
 /// Of a tuple: when it came, by its age; when it goes, on the host's monotonic clock. 0: it is new; never.
 struct Lifetime {
   uint64_t age = 0, due = 0;
+  bool is_logged = false;  // the log has it (durability.hh)
 };
 
 /// Whose a taken tuple is then: a transaction's, a delivery's, or else the caller's for good.
@@ -130,6 +131,8 @@ class Store {
   /// Whether next() may have something to show. A watch also rings the requests' bell of its thread (requests.hh).
   bool has_come(const Watching& watching) const;
 
+  /// Whether what is done here is on disk before it is acknowledged (durability.hh).
+  bool is_durable() const { return root_->keeps == Keeps::kAll; }
   /// Whether an out that finds no room waits for it, if it may.
   bool waits_for_room() const { return root_->blocks_when_full; }
   /// Whether it is the space still that was opened; a damaged one is.
@@ -141,17 +144,26 @@ class Store {
   template <class T, class F>
   Result<T> work(F f);
   std::optional<Error> closed() const;
+  template <class T, class F>
+  Result<T> durably(Desk& desk, F f);
+  template <class T>
+  Result<T> shown(Desk& desk, Result<T> what) const;
   template <class F>
   Result<void> until_there_is_room(const Wait* wait, F f);
   Result<void> put(TupleView tuple, std::optional<uint64_t> due, const Wait* wait);
   std::optional<Error> put_once(Desk& desk, uint32_t stripe, TupleView tuple, uint64_t length, std::optional<uint64_t> due);
   Result<bool> put_if(Desk& desk, Condition condition, std::span<const TemplateView> any_of, TupleView tuple);
+  Result<bool> put_if_durably(Desk& desk, Condition condition, std::span<const TemplateView> any_of, TupleView tuple);
   std::optional<Error> put_all_once(Desk& desk, std::span<const Tuple> tuples);
   Result<bool> get(Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive, const Keeping& keeping = {});
+  Result<bool> get_once(Desk& desk, Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive,
+                        const Keeping& keeping);
+  Result<std::optional<bool>> receive_once(Desk& desk, uint32_t request, const Receive& receive, const Keeping& keeping);
   enum class Seen { kNone, kGot, kCopied };
   Result<Seen> look(Desk& desk, Waiter& waiter, NewWait& wanted, bool waits, std::string* copied);
   std::optional<Error> look_at_watch(Desk& desk, Watching& watching, uint32_t* bell) const;
   Result<uint64_t> gather(Store& to, std::span<const TemplateView> any_of, bool copies);
+  Result<uint64_t> gather_durably(Desk& desk, Store& to, std::span<const TemplateView> any_of, bool copies);
   std::optional<Error> lacks_room_for(Desk& desk, const std::vector<Ref>& tuples);
   void begin_chain(Desk& desk, bool copies) const;
   bool chain(Desk& desk, const std::vector<Ref>& tuples, bool copies);

@@ -39,8 +39,8 @@ void chain_in_hand(Desk& desk) {
   desk.commit();
 }
 
-// A copy in the first hand, gone when the tuple is. False: no memory.
-bool copy_tuple(Desk& desk, const Stored& stored) {
+// A copy for that place in the first hand, gone when the tuple is. False: no memory.
+bool copy_tuple(Desk& desk, const Stored& stored, Place place) {
   uint64_t length = encoding_of(desk, stored).size();
   bool mortal = stored.pins & kMortal;
   Ref ref = take(desk, kFirstHand, sizeof(Stored) + length + (mortal ? mortal_tail(length) : 0));
@@ -48,6 +48,7 @@ bool copy_tuple(Desk& desk, const Stored& stored) {
   Stored& copy = desk.at<Stored>(ref);
   std::memcpy(static_cast<void*>(&copy), &stored, sizeof(Stored) + length);
   copy.pins = 0;
+  copy.place = place;
   if (!mortal || make_mortal(desk, copy, due_of(desk, stored))) return true;
   give(desk, kFirstHand);
   return false;
@@ -68,6 +69,14 @@ Result<void> Store::out_all(std::span<const Tuple> tuples, const Wait* wait) {
   }
   return work<void>([&](Desk& desk) -> Result<void> {
     if (!is_settled(desk)) return segment_full();
+    if (is_durable())
+      return until_there_is_room(wait, [&] {
+        return error_of(durably<void>(desk, [&](Transaction& own) {
+          Result<void> put;
+          for (size_t i = 0; put && i < tuples.size(); ++i) put = out_within(own, views_of(tuples[i]));
+          return put;
+        }));
+      });
     return until_there_is_room(wait, [&] {
       auto no = put_all_once(desk, tuples);
       if (no) settle(desk, *desk.bench);
@@ -107,6 +116,7 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
   if (root_ == to.root_) return make_error(std::errc::invalid_argument, "collect moves tuples to another space; name that one");
   return work<uint64_t>([&](Desk& desk) -> Result<uint64_t> {
     if (!is_settled(desk)) return segment_full();
+    if (is_durable() || to.is_durable()) return gather_durably(desk, to, any_of, copies);
     std::vector<Ref> all;
     {
       LockedRanges locked(desk, ranges_of(*root_, *to.root_));
@@ -123,6 +133,30 @@ Result<uint64_t> Store::gather(Store& to, std::span<const TemplateView> any_of, 
     }
     if (!copies) made_room(*root_);
     return all.size();
+  });
+}
+
+Result<uint64_t> Store::gather_durably(Desk& desk, Store& to, std::span<const TemplateView> any_of, bool copies) {
+  return durably<uint64_t>(desk, [&](Transaction& own) -> Result<uint64_t> {
+    std::optional<Error> no;
+    uint64_t number = 0;
+    auto ranges = ranges_of(*root_, *to.root_);
+    auto done = store::commit_if(desk, own, ranges, [&]() -> std::optional<std::vector<Found>> {
+      if (no = closed(); no) return std::nullopt;
+      if (no = to.closed(); no) return std::nullopt;
+      std::vector<Found> taken;
+      for (Ref ref : matches_of(desk, stripes_of(*root_), any_of)) {
+        const Stored& stored = stored_at(desk, ref);
+        Stripe& stripe = to.root_->stripes[stripe_of(*to.root_, fields_of(desk, stored).view())];
+        if (!copy_tuple(desk, stored, stripe.place)) return no = segment_full(), std::nullopt;
+        add_put(desk, own, to.generation_, 0);
+        if (!copies) taken.push_back({ref, &root_->stripes[stored.place.stripe]});
+        ++number;
+      }
+      return taken;
+    });
+    if (no) return *no;
+    return done ? Result<uint64_t>(number) : done.error();
   });
 }
 
@@ -154,7 +188,7 @@ bool Store::chain(Desk& desk, const std::vector<Ref>& tuples, bool copies) {
   for (Ref ref : std::views::reverse(tuples)) {
     Stored& stored = stored_at(desk, ref);
     if (copies) {
-      if (!copy_tuple(desk, stored)) return settle(desk, bench), false;
+      if (!copy_tuple(desk, stored, stored.place)) return settle(desk, bench), false;
       chain_in_hand(desk);
     } else {
       unlink(desk, root_->stripes[stored.place.stripe], ref);

@@ -57,6 +57,9 @@ Result<bool> show(Desk& desk, Waiter& waiter, const Store::Receive& receive, con
   return true;
 }
 
+// Whether what is taken so is gone at once.
+bool is_for_good(Verb verb, const Keeping& keeping) { return verb == Verb::kIn && !keeping.transaction && !keeping.delivery; }
+
 // What the transaction itself has put.
 bool show_put(Desk& desk, const Keeping& keeping, Ref put, Verb verb, const Store::Receive& receive) {
   const Stored& stored = stored_at(desk, put);
@@ -94,27 +97,34 @@ Result<bool> Store::get(Verb verb, std::span<const TemplateView> any_of, const W
                         const Keeping& keeping) {
   if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
-    if (!is_settled(desk)) return segment_full();
-    NewWait wanted{verb, stripe_of(*root_, any_of), any_of, 0};
-    std::string copied;
-    for (std::optional<Error> why;;) {
-      Transaction* transaction = keeping.transaction;
-      bool own = transaction && transaction->puts;  // which nobody else can take: they are looked at before a wait
-      auto seen = look(desk, desk.bench->waiter, wanted, wait && !why && !own, &copied);
-      if (seen && *seen == Seen::kNone && own) {
-        if (Ref put = find_put(desk, *transaction, *root_, any_of)) return show_put(desk, keeping, put, verb, receive);
-        seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
-      }
-      if (!seen) return seen.error();
-      if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive, keeping);
-      if (*seen == Seen::kCopied) return receive(fields_of(copied).view());
-      if (!wait) return false;
-      if (why) return *why;
-      await_answer(*desk.bench, *wait);
-      why = over(*wait, timed_out);
-      end_wait(desk, desk.bench->waiter);
-    }
+    if (!is_durable()) return get_once(desk, verb, any_of, wait, receive, keeping);
+    if (!is_for_good(verb, keeping)) return shown(desk, get_once(desk, verb, any_of, wait, receive, keeping));
+    return durably<bool>(desk, [&](Transaction& own) { return get_once(desk, verb, any_of, wait, receive, {&own}); });
   });
+}
+
+Result<bool> Store::get_once(Desk& desk, Verb verb, std::span<const TemplateView> any_of, const Wait* wait, const Receive& receive,
+                             const Keeping& keeping) {
+  if (!is_settled(desk)) return segment_full();
+  NewWait wanted{verb, stripe_of(*root_, any_of), any_of, 0};
+  std::string copied;
+  for (std::optional<Error> why;;) {
+    Transaction* transaction = keeping.transaction;
+    bool own = transaction && transaction->puts;  // which nobody else can take: they are looked at before a wait
+    auto seen = look(desk, desk.bench->waiter, wanted, wait && !why && !own, &copied);
+    if (seen && *seen == Seen::kNone && own) {
+      if (Ref put = find_put(desk, *transaction, *root_, any_of)) return show_put(desk, keeping, put, verb, receive);
+      seen = look(desk, desk.bench->waiter, wanted, wait && !why, &copied);
+    }
+    if (!seen) return seen.error();
+    if (*seen == Seen::kGot) return store::show(desk, desk.bench->waiter, receive, keeping);
+    if (*seen == Seen::kCopied) return receive(fields_of(copied).view());
+    if (!wait) return false;
+    if (why) return *why;
+    await_answer(*desk.bench, *wait);
+    why = over(*wait, timed_out);
+    end_wait(desk, desk.bench->waiter);
+  }
 }
 
 // Gets hold of a tuple that is there now. Without one begins to wait, if there is a ticket for it.
@@ -160,20 +170,32 @@ Result<uint32_t> Store::request(Verb verb, std::span<const TemplateView> any_of,
 }
 
 Result<std::optional<bool>> Store::receive(uint32_t number, const Receive& receive, const Keeping& keeping) {
-  return work<std::optional<bool>>([&](Desk& desk) -> Result<std::optional<bool>> {
-    Waiter& request = request_at(desk, number);
-    bool waits = request.state.load(std::memory_order_acquire) & kWaits;
-    bool answered = request.held || request.pinned;
-    auto no = closed();
-    if (waits && !answered && !no) return std::optional<bool>();
-    end_wait(desk, request);
-    answered = request.held || request.pinned;
-    Result<bool> received = answered ? store::show(desk, request, receive, keeping) : false;
-    if (settle(desk, request)) free_request(desk, *desk.bench, request);
-    if (!answered && no) return *no;
-    if (!received) return received.error();
-    return std::optional(*received);
+  using Received = std::optional<bool>;
+  return work<Received>([&](Desk& desk) -> Result<Received> {
+    Verb verb = request_at(desk, number).verb;
+    if (!is_durable()) return receive_once(desk, number, receive, keeping);
+    if (!is_for_good(verb, keeping)) return shown(desk, receive_once(desk, number, receive, keeping));
+    return durably<Received>(desk, [&](Transaction& own) {
+      Keeping kept = keeping;
+      kept.transaction = &own;
+      return receive_once(desk, number, receive, kept);
+    });
   });
+}
+
+Result<std::optional<bool>> Store::receive_once(Desk& desk, uint32_t number, const Receive& receive, const Keeping& keeping) {
+  Waiter& request = request_at(desk, number);
+  bool waits = request.state.load(std::memory_order_acquire) & kWaits;
+  bool answered = request.held || request.pinned;
+  auto no = closed();
+  if (waits && !answered && !no) return std::optional<bool>();
+  end_wait(desk, request);
+  answered = request.held || request.pinned;
+  Result<bool> received = answered ? store::show(desk, request, receive, keeping) : false;
+  if (settle(desk, request)) free_request(desk, *desk.bench, request);
+  if (!answered && no) return *no;
+  if (!received) return received.error();
+  return std::optional(*received);
 }
 
 void Store::withdraw(uint32_t number) {

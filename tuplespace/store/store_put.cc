@@ -13,6 +13,10 @@ Result<void> Store::put(TupleView tuple, std::optional<uint64_t> due, const Wait
   uint64_t length = encoded_size(tuple);
   if (auto no = too_large(tuple, length)) return *no;
   return work<void>([&](Desk& desk) -> Result<void> {
+    if (is_durable())
+      return until_there_is_room(wait, [&] {
+        return error_of(durably<void>(desk, [&](Transaction& own) { return out_within(own, tuple, {0, due.value_or(0)}); }));
+      });
     uint32_t stripe = stripe_of(*root_, tuple);
     return until_there_is_room(wait, [&] { return put_once(desk, stripe, tuple, length, due); });
   });
@@ -26,6 +30,7 @@ Result<void> Store::out_within(Transaction& transaction, TupleView tuple, const 
     uint64_t tail = lifetime.due ? mortal_tail(length) : 0;
     if (!write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length, tail)) return segment_full();
     Stored& stored = stored_at(desk, desk.bench->in_hand[kFirstHand]);
+    if (lifetime.is_logged) stored.pins = kLogged;
     if (lifetime.due && !make_mortal(desk, stored, lifetime.due)) return give(desk, kFirstHand), segment_full();
     add_put(desk, transaction, generation_, lifetime.age);
     return {};
@@ -37,6 +42,7 @@ Result<bool> Store::out_if(Condition condition, std::span<const TemplateView> an
   if (auto no = too_large(tuple, length)) return *no;
   if (auto no = refuse(any_of)) return *no;
   return work<bool>([&](Desk& desk) -> Result<bool> {
+    if (is_durable()) return put_if_durably(desk, condition, any_of, tuple);
     if (!is_settled(desk) || !write_tuple(desk, *root_, stripe_of(*root_, tuple), tuple, length)) return segment_full();
     auto put = put_if(desk, condition, any_of, tuple);
     for (Hand hand : {kFirstHand, kSecondHand, kThirdHand}) give(desk, hand);
@@ -77,6 +83,15 @@ Result<bool> Store::put_if(Desk& desk, Condition condition, std::span<const Temp
     if (found.tuple) take_away(desk, *found.stripe, found.tuple);
   });
   return true;
+}
+
+Result<bool> Store::put_if_durably(Desk& desk, Condition condition, std::span<const TemplateView> any_of, TupleView tuple) {
+  return durably<bool>(desk, [&](Transaction& own) -> Result<bool> {
+    if (auto put = out_within(own, tuple); !put) return put.error();
+    auto happened = commit_if(condition, any_of, own);
+    if (happened && !*happened && !conclude(desk, own)) return segment_full();
+    return happened;
+  });
 }
 
 std::optional<Error> Store::put_once(Desk& desk, uint32_t number, TupleView tuple, uint64_t length, std::optional<uint64_t> due) {

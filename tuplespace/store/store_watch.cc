@@ -29,6 +29,7 @@ Result<bool> Store::next(Watching& watching, const Wait* wait, const std::functi
         if (auto no = look_at_watch(desk, watching, &bell)) return *no;
       Watch& watch = desk.at<Watch>(watching.watch.ref);
       if (watching.seen != watching.come) {
+        if (auto there = shown(desk, Result<bool>(true)); !there) return there;
         show(fields_of(desk, stored_at(desk, place_in(watch, watching.seen))).view());
         pass_arrival(desk, watch);
         ++watching.seen;

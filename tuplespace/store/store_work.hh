@@ -2,6 +2,7 @@
 #pragma once
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/errors.hh"
 #include "tuplespace/store/sleep.hh"
 #include "tuplespace/store/store.hh"
@@ -46,6 +47,34 @@ Result<T> Store::work(F f) {
   }
 }
 
+/// f(transaction), which is then committed; of a durable space. It is on disk when this returns.
+template <class T, class F>
+Result<T> Store::durably(Desk& desk, F f) {
+  await_log_room(desk);
+  Transaction* own = own_transaction(desk);
+  if (!own) return segment_full();
+  uint64_t before = std::exchange(desk.unwritten, 0);
+  Result<T> done = f(*own);
+  if (done)
+    if (auto no = store::commit(desk, *own)) done = *no;
+  if (!done) (void)conclude(desk, *own);
+  bool changed = desk.unwritten != 0;
+  desk.unwritten = std::max(desk.unwritten, before);
+  if (!done) return done;
+  auto written = await_disk(desk, !changed);
+  return written ? done : written.error();
+}
+
+inline std::optional<Error> error_of(const Result<void>& done) { return done ? std::nullopt : std::optional(done.error()); }
+
+/// What an operation has seen in the space is on disk before it is said, if the space is durable.
+template <class T>
+Result<T> Store::shown(Desk& desk, Result<T> what) const {
+  if (!is_durable() || !what) return what;
+  auto written = await_disk(desk, true);
+  return written ? what : written.error();
+}
+
 inline Error no_room_in_time() { return make_error(std::errc::timed_out, "no room came in time; take tuples from the space"); }
 
 /// f() again while it finds no room, if the space is one where out waits for it.
@@ -56,6 +85,7 @@ Result<void> Store::until_there_is_room(const Wait* wait, F f) {
     std::optional<Error> no = f();
     if (!no) return {};
     if (!wait || !root_->blocks_when_full || no->code != std::errc::no_space_on_device) return *no;
+    if (is_durable() && segment_.header().log_state.load()) return *no;  // it is the disk that has none
     if (!std::exchange(wanted, true)) {
       root_->room_wanted.store(1);
       continue;  // what room was made until now, is seen; from now on it is told

@@ -10,6 +10,7 @@
 #include "tuplespace/match.hh"
 #include "tuplespace/store/blocks.hh"
 #include "tuplespace/store/delivery.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/errors.hh"
 #include "tuplespace/store/index.hh"
 #include "tuplespace/store/leases.hh"
@@ -57,11 +58,17 @@ Places places_of(Desk& desk, Ref list) {
 bool is_of(const Root& root, const Stored& stored) { return stored.place.space == root.number; }
 
 // What a put, which is linked nowhere, keeps in its place in the first index.
-uint64_t age_before(const Stored& stored) {
-  uint64_t age;
-  std::memcpy(&age, &stored.nodes[0], sizeof age);
-  return age;
+struct PutNote {
+  uint64_t age;     // that it will have; 0: the newest then
+  uint64_t is_new;  // else it comes back
+};
+static_assert(sizeof(PutNote) == sizeof(Node));
+PutNote note_of(const Stored& stored) {
+  PutNote note;
+  std::memcpy(&note, &stored.nodes[0], sizeof note);
+  return note;
 }
+void set_note(Stored& stored, const PutNote& note) { std::memcpy(static_cast<void*>(&stored.nodes[0]), &note, sizeof note); }
 
 // Everything that can fail, with the stripes locked. freed: that the commit frees in `in`.
 std::optional<Error> prepare(Desk& desk, const Transaction& transaction, const Root* in = nullptr, uint64_t freed = 0) {
@@ -71,7 +78,7 @@ std::optional<Error> prepare(Desk& desk, const Transaction& transaction, const R
     Root& root = root_for(desk, stored);
     if (!no) no = closed(root, static_cast<uint32_t>(stored.age));
     if (no) return;
-    if (root.capacity && !age_before(stored)) bytes[&root] += memory_of(desk, ref);
+    if (root.capacity && note_of(stored).is_new) bytes[&root] += memory_of(desk, ref);
     Ref shape = blaming(root, [&] { return shape_for(desk, stripe_for(desk, stored), fields_of(desk, stored).view()); });
     if (!shape) no = segment_full();
   });
@@ -105,17 +112,21 @@ bool take_off(Desk& desk, Ref& list, F f) {
 // Nothing fails: the shapes are there.
 void publish_puts(Desk& desk, Transaction& transaction) {
   (void)take_off(desk, transaction.puts, [&](Root& root, Stored& stored, const std::function<void()>& let_go) {
-    uint64_t age = age_before(stored);
-    if (age) stored.age = age;
-    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), age == 0,
-                    root.born > (age ? age : transaction.decided_at), let_go);
+    PutNote note = note_of(stored);
+    if (note.age) stored.age = note.age;
+    Comes comes = !note.is_new ? Comes::kBack : note.age ? Comes::kNewAtItsAge : Comes::kNew;
+    bool dropped = root.born > (note.is_new ? transaction.decided_at : note.age);
+    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), comes, dropped, [&] {
+      let_go();
+      if (is_log(desk, root)) desk.set(&desk.header().log_last, note.age);
+    });
   });
 }
 
 // False: no memory for a shape.
 bool put_back_taken(Desk& desk, Transaction& transaction) {
   return take_off(desk, transaction.taken, [&](Root& root, Stored& stored, const std::function<void()>& let_go) {
-    return put_into(desk, root, stripe_for(desk, stored), transaction.taken, fields_of(desk, stored).view(), false,
+    return put_into(desk, root, stripe_for(desk, stored), transaction.taken, fields_of(desk, stored).view(), Comes::kBack,
                     stored.age < root.born, let_go);
   });
 }
@@ -149,6 +160,7 @@ void decide(Desk& desk, Transaction& transaction) {
 
 void begin_anew(Desk& desk, Transaction& transaction) {
   desk.set(&transaction.last_put, Ref{0});
+  desk.set(&transaction.is_durable, 0u);
   desk.set(&transaction.progress, Progress::kOpen);
   desk.commit();
 }
@@ -179,6 +191,7 @@ void keep(Desk& desk, Transaction& transaction, Ref tuple, const std::function<v
   desk.set(&stored.shape, Ref{0});
   desk.set(&stored.newer, transaction.taken);
   desk.set(&transaction.taken, tuple);
+  if (stored.pins & kLogged) desk.set(&transaction.is_durable, 1u);
   let_go();
   desk.commit();
 }
@@ -188,7 +201,8 @@ void add_put(Desk& desk, Transaction& transaction, uint32_t generation, uint64_t
   Stored& stored = stored_at(desk, ref);
   stored.age = generation;
   stored.shape = stored.newer = 0;
-  std::memcpy(static_cast<void*>(&stored.nodes[0]), &age, sizeof age);
+  set_note(stored, {age, age == 0});
+  if (root_for(desk, stored).keeps == Keeps::kAll) desk.set(&transaction.is_durable, 1u);
   desk.set(transaction.puts ? &stored_at(desk, transaction.last_put).newer : &transaction.puts, ref);
   desk.set(&transaction.last_put, ref);
   put_down(desk, kFirstHand);
@@ -226,11 +240,66 @@ void remove_put(Desk& desk, Transaction& transaction, Ref put) {
   give(desk, kThirdHand);
 }
 
+namespace {
+
+// The records' stripe is locked with the others.
+void add_log(Desk& desk, Places& places) {
+  Range log = log_range(desk);
+  places.ranges.push_back(log);
+  places.stripes.push_back(&log.root->stripes[log.stripe]);
+}
+
+// What the record says of the transaction's changes, and of tuples that it is about to take. With all stripes locked. The puts
+// get their ages by that.
+std::string record_of(Desk& desk, const Transaction& transaction, std::span<const Found> found) {
+  Record record;
+  auto take = [&](const Stored& stored) {
+    if (stored.pins & kLogged) record.take(root_for(desk, stored).id, stored.age);
+  };
+  for_each_of(desk, transaction.taken, [&](Ref, const Stored& stored) { take(stored); });
+  for (const Found& one : found) take(stored_at(desk, one.tuple));
+  for_each_of(desk, transaction.puts, [&](Ref, Stored& stored) {
+    Root& root = root_for(desk, stored);
+    if (root.keeps == Keeps::kNothing) return;
+    PutNote note = note_of(stored);
+    if (note.is_new) note.age = next_age(stripe_for(desk, stored));
+    set_note(stored, note);
+    stored.pins |= kLogged;
+    record.put(root.id, note.age, stored.pins & kMortal ? due_of(desk, stored) : 0, encoding_of(desk, stored));
+  });
+  return record.take_bytes();
+}
+
+// The record is put, too, after everything else that can fail.
+std::optional<Error> add_record(Desk& desk, Transaction& transaction, std::string_view bytes) {
+  if (auto no = log_refuses(desk)) return no;
+  Range log = log_range(desk);
+  uint64_t number = desk.header().log_last + 1;
+  if (!write_record(desk, log, bytes)) return segment_full();
+  Fields fields = fields_of(desk, stored_at(desk, desk.bench->in_hand[kFirstHand]));
+  if (!blaming(*log.root, [&] { return shape_for(desk, log.root->stripes[log.stripe], fields.view()); })) return give(desk, kFirstHand), segment_full();
+  add_put(desk, transaction, log.root->generation, number);
+  set_note(stored_at(desk, transaction.last_put), {number, 1});
+  desk.unwritten = std::max(desk.unwritten, number);
+  return std::nullopt;
+}
+
+std::optional<Error> record_changes(Desk& desk, Transaction& transaction, std::span<const Found> found) {
+  std::string bytes = record_of(desk, transaction, found);
+  return bytes.empty() ? std::nullopt : add_record(desk, transaction, bytes);
+}
+
+}  // namespace
+
 std::optional<Error> commit(Desk& desk, Transaction& transaction) {
-  if (transaction.puts) {
+  bool records = transaction.is_durable;
+  if (transaction.puts || records) {
     Places places = places_of(desk, transaction.puts);
+    if (records) add_log(desk, places);
     LockedRanges locked(desk, places.ranges);
     if (auto no = prepare(desk, transaction)) return no;
+    if (records)
+      if (auto no = record_changes(desk, transaction, {})) return no;
     OneMoment moment(desk, places.stripes);
     decide(desk, transaction);
     publish_puts(desk, transaction);
@@ -241,28 +310,53 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction) {
   return std::nullopt;
 }
 
-Result<bool> commit_if(Desk& desk, Transaction& transaction, const Range& range, const Take& take) {
+Result<bool> commit_if(Desk& desk, Transaction& transaction, std::span<const Range> ranges, const Take& take) {
   {
+    bool records = transaction.is_durable || std::any_of(ranges.begin(), ranges.end(), [](const Range& one) { return one.root->keeps == Keeps::kAll; });
     Places places = places_of(desk, transaction.puts);
-    std::erase_if(places.ranges, [&](const Range& one) {
-      return one.root == range.root && (range.stripe == kStripes || one.stripe == range.stripe);
-    });
-    places.ranges.push_back(range);
+    for (const Range& range : ranges)
+      std::erase_if(places.ranges, [&](const Range& one) {
+        return one.root == range.root && (range.stripe == kStripes || one.stripe == range.stripe);
+      });
+    places.ranges.insert(places.ranges.end(), ranges.begin(), ranges.end());
+    if (records) add_log(desk, places);
     LockedRanges locked(desk, places.ranges);
     auto found = take();
     if (!found) return false;
-    if (auto no = prepare(desk, transaction, range.root, found->tuple ? memory_of(desk, found->tuple) : 0)) return *no;
-    if (found->tuple) places.stripes.push_back(found->stripe);
+    uint64_t freed = 0;
+    places.stripes = places_of(desk, transaction.puts).stripes;
+    for (const Found& one : *found) {
+      freed += memory_of(desk, one.tuple);
+      places.stripes.push_back(one.stripe);
+    }
+    if (auto no = prepare(desk, transaction, ranges[0].root, freed)) return *no;
+    if (records) {
+      if (auto no = record_changes(desk, transaction, *found)) return *no;
+      places.stripes.push_back(&log_range(desk).root->stripes[log_range(desk).stripe]);
+    }
     OneMoment moment(desk, places.stripes);
-    if (found->tuple) {
-      unlink(desk, *found->stripe, found->tuple);
-      keep(desk, transaction, found->tuple, [] {});
+    for (const Found& one : *found) {
+      unlink(desk, *one.stripe, one.tuple);
+      keep(desk, transaction, one.tuple, [] {});
     }
     decide(desk, transaction);
     publish_puts(desk, transaction);
   }
   if (!transaction.puts) finish(desk, transaction);
   return true;
+}
+
+std::optional<Error> commit_record(Desk& desk, Transaction& transaction, std::string_view bytes) {
+  {
+    Places places;
+    add_log(desk, places);
+    LockedRanges locked(desk, places.ranges);
+    if (auto no = add_record(desk, transaction, bytes)) return no;
+    decide(desk, transaction);
+    publish_puts(desk, transaction);
+  }
+  if (!transaction.puts) finish(desk, transaction);
+  return std::nullopt;
 }
 
 bool roll_back(Desk& desk, Transaction& transaction) {

@@ -34,10 +34,13 @@ void remove_put(Desk& desk, Transaction& transaction, Ref put);
 /// errors   identifier_removed, EUCLEAN: of a space that something is put into; no_space_on_device: a space or the segment is
 ///          full; message_size: a space will never have the room. The transaction is as it was.
 std::optional<Error> commit(Desk& desk, Transaction& transaction);
-/// The same if take(), called with that range locked too, says so: with a tuple of the range that is taken then, or none.
+/// The same if take(), called with these ranges locked too, says so: with tuples of the first range that are taken then, or none.
+/// It may also add puts into them to the transaction.
 /// returns  false: it said nullopt, and the transaction is as it was.
-using Take = std::function<std::optional<Found>()>;
-Result<bool> commit_if(Desk& desk, Transaction& transaction, const Range& range, const Take& take);
+using Take = std::function<std::optional<std::vector<Found>>()>;
+Result<bool> commit_if(Desk& desk, Transaction& transaction, std::span<const Range> ranges, const Take& take);
+/// Commits a transaction with nothing in it but a record.
+std::optional<Error> commit_record(Desk& desk, Transaction& transaction, std::string_view bytes);
 /// The same with nothing done. false: no memory now to put back all that was taken; what is left is for another time.
 bool roll_back(Desk& desk, Transaction& transaction);
 

@@ -209,8 +209,7 @@ TEST_F(SourceTest, BytesAreRightWhileTheyAreWrittenAndRead) {
     }
   });
   int shown = 0, looks = 0;
-  auto end = std::chrono::steady_clock::now() + seconds(3);
-  for (; std::chrono::steady_clock::now() < end; ++looks) {
+  for (; shown < 1000; ++looks) {
     uint64_t head = ring.head.load();
     auto found = godwit::rdp(source_, TemplateViews(kStream));
     uint64_t tail = ring.tail.load();
@@ -226,7 +225,6 @@ TEST_F(SourceTest, BytesAreRightWhileTheyAreWrittenAndRead) {
   stop = true;
   writer.join();
   reader.join();
-  EXPECT_GT(shown, 500);
   printf("%d looks, %d tuples, %.1f MB passed\n", looks, shown, static_cast<double>(ring.tail.load()) / 1e6);
 }
 

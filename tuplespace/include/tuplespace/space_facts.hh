@@ -9,6 +9,7 @@ namespace godwit {
 struct SpaceOptions {
   uint64_t capacity = 0;          // bytes of memory that its tuples may take; 0: as the segment has
   bool blocks_when_full = false;  // out waits for room instead of failing
+  bool durable = false;           // what is done is on disk before it is acknowledged
 };
 
 struct SpaceFacts {
@@ -16,7 +17,7 @@ struct SpaceFacts {
   uint64_t tuples = 0, bytes = 0, capacity = 0;
   uint64_t put = 0, taken = 0, read = 0;  // tuples, since it was made; one that was taken and went back is counted
   uint32_t waiters = 0;
-  bool blocks_when_full = false, damaged = false;
+  bool blocks_when_full = false, durable = false, damaged = false;
 };
 
 /// The space that is there without being created.

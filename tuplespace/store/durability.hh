@@ -1,0 +1,77 @@
+// Durable spaces: what is changed in them is on disk before it is acknowledged.
+//
+// A transaction that changes a durable space puts a record of that (record.hh) into the space ".log", at the same moment; each
+// operation on a durable space is a transaction. The node takes the records in order, writes them to its log, and says how far
+// it has come; an operation returns when that is as far as what it has done or seen. So the order of the log is that of what has
+// happened; who is killed has recorded what he did, or did nothing; and a store call of another space costs nothing of this.
+//
+// A tuple is logged (kLogged) if the log has it: those of durable spaces are, and of those that keep with them (Keeps::kWithAll)
+// what was put together with them. That a logged tuple is taken is recorded.
+#pragma once
+#include <optional>
+#include <stop_token>
+#include <string_view>
+#include <vector>
+
+#include "tuplespace/result.hh"
+#include "tuplespace/store/record.hh"
+#include "tuplespace/store/root.hh"
+
+namespace godwit::store {
+
+inline constexpr std::string_view kLogSpace = ".log";
+
+// --- who changes spaces ---
+
+inline bool is_log(const Desk& desk, const Root& root) { return desk.self.segment.offset_of(&root) == desk.header().log_space; }
+/// The stripe of the records.
+Range log_range(Desk& desk);
+/// A record in the first hand, for that stripe. False: no memory.
+bool write_record(Desk& desk, const Range& log, std::string_view bytes);
+/// Why nothing can be recorded: no_space_on_device, io_error.
+std::optional<Error> log_refuses(const Desk& desk);
+/// Waits while more is on its way to disk than should be.
+void await_log_room(Desk& desk);
+/// Until the disk has what the thread's last operation has recorded (desk.unwritten) and, with `all`, what anybody has. Of a desk
+/// that does not wait, desk.unwritten says it.
+/// errors  io_error: the log has failed, and nobody can say what of it is on disk.
+Result<void> await_disk(Desk& desk, bool all);
+/// The thread's transaction for such operations, with nothing in it. null: no memory.
+Transaction* own_transaction(Desk& desk);
+/// Before a durable space is made: whether the node can write its log.
+Result<void> want_log(Desk& desk);
+/// That a space was made or dropped. Waits for the disk.
+Result<void> record_space(Desk& desk, const Root& root);
+Result<void> record_drop(Desk& desk, uint64_t space);
+
+// --- the node ---
+
+/// From now on records can be made, the next with the number after `last`; up to there they are on disk. The spaces of the log are
+/// in the segment. errors: no_space_on_device.
+Result<void> begin_log(Desk& desk, uint64_t last);
+/// Whether begin_log was called for this segment.
+inline bool has_log(const Desk& desk) { return desk.header().log_space != 0; }
+/// How many records there are.
+uint64_t records_there(Desk& desk);
+/// Records up to that number are on disk.
+void wrote(Desk& desk, uint64_t last);
+/// From now on changes are refused with that errno; 0: they are not.
+void set_log_state(Desk& desk, int state);
+
+/// A space that is recorded, as it is by now.
+struct DurableSpace {
+  std::string name;
+  SpaceOptions options;
+};
+std::optional<DurableSpace> find_durable(Desk& desk, uint64_t id);
+/// That no other space has had.
+uint64_t new_id();
+/// Makes the space again that the log has, empty, with what is older than anything new. Its changes are not recorded until
+/// keep_from_now_on. In the place of one that has its name.
+Result<void> make_again(Desk& desk, std::string_view name, const SpaceOptions& options);
+/// last_age: nothing new is older.
+Result<void> keep_from_now_on(Desk& desk, std::string_view name, Keeps keeps, uint64_t id, uint64_t last_age);
+/// Drops those that are recorded.
+void drop_durable(Desk& desk);
+
+}  // namespace godwit::store
