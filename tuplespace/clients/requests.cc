@@ -92,7 +92,7 @@ void Server::handle(Session& session, Message& message) {
     if (length == 0) {
       bool ends = requests[i].op == Op::kEnd;
       if (is_new(session, number, requests[i])) run_alone(session, requests[i], number);
-      if (ends) return send(session, true), this->end(session, make_error(std::errc::operation_canceled, "the client has ended the session; begin another"));
+      if (ends) return send(session, true), end_by_wish(session);
       ++i;
     } else if (run_batch(session, requests.subspan(i, length), number)) {
       i += length;

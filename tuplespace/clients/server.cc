@@ -7,6 +7,7 @@
 
 #include "tuplespace/fault.hh"
 #include "tuplespace/objects.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/errors.hh"
 #include "tuplespace/store/sleep.hh"
 
@@ -289,6 +290,11 @@ void Server::end(Session& session, const Error& why) {
   sessions_.erase(sessions_.find(session.id));
 }
 
+void Server::end_by_wish(Session& session) {
+  session.is_ending = unwritten_.contains(&session);
+  if (!session.is_ending) end(session, make_error(std::errc::operation_canceled, "the client has ended the session; begin another"));
+}
+
 // The longest ago is forgotten, if a key has too many.
 void Server::remember_over(const std::string& session, const std::string& key) {
   bool is_known = over_.contains(session);
@@ -384,8 +390,18 @@ void Server::send_written() {
   awaits_disk_ = !unwritten_.empty();
   if (!awaits_disk_) return;
   uint64_t written = segment_.header().log_written.load();
-  for (Session* session : std::set(unwritten_))
-    if (session->unwritten <= written) unwritten_.erase(session), send(*session, true);
+  auto failed = store::log_failure(desk_);
+  for (Session* session : std::set(unwritten_)) {
+    bool is_written = session->unwritten <= written;
+    if (!is_written && !failed) continue;
+    unwritten_.erase(session);
+    if (!is_written) {
+      end(*session, *failed);
+    } else {
+      send(*session, true);
+      if (session->is_ending) end_by_wish(*session);
+    }
+  }
   awaits_disk_ = !unwritten_.empty();
 }
 

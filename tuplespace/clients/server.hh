@@ -66,6 +66,7 @@ class Server {
   Result<void> recover();
   void recover(const std::string& id, Left& left);
   void end(Session& session, const Error& why);
+  void end_by_wish(Session& session);
   void remember_over(const std::string& session, const std::string& key);
   void clear(Session& session);
   Result<bool> put_back(std::string_view session, uint64_t number);

@@ -74,6 +74,7 @@ struct Session {
   std::map<uint64_t, uint64_t> records;  // by serial: answers in it that are not confirmed
   std::vector<uint64_t> to_open;         // that the ledger does not know yet to be open
   std::vector<uint64_t> to_send;
+  bool is_ending = false;                // as soon as all answers are sent
   uint64_t unwritten = 0;                // number of the record that must be on disk before anything is sent
   std::deque<std::string> backlog;       // messages, until the key's rate allows them
   std::map<uint64_t, store::Transaction*> transactions;

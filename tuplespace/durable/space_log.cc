@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "tuplespace/fault.hh"
+#include "tuplespace/journal/format.hh"
 #include "tuplespace/journal/recovery.hh"
 #include "tuplespace/posix/file.hh"
 #include "tuplespace/store/durability.hh"
@@ -23,6 +24,7 @@ using store::Change;
 using store::Desk;
 
 constexpr size_t kBatchBytes = size_t{8} << 20;  // of records that are written at once, unless one alone has more
+constexpr uint64_t kGrace = 3'600'000'000'000;  // ns for which a tuple whose time is over is kept: the clock may have been set wrongly
 constexpr uint64_t kFill = uint64_t{1} << 20;
 constexpr size_t kRestored = 256;                // tuples in a transaction
 constexpr size_t kSnapshotRecord = size_t{256} << 10;
@@ -33,6 +35,10 @@ bool is_for_want_of_room(const Error& error) {
   return error.code == std::errc::no_space_on_device || error.code.value() == EDQUOT || error.code == std::errc::file_too_large;
 }
 
+uint64_t size_of(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
+}
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 Result<void> for_each(std::string_view record, const std::function<void(const Change&)>& f) {
@@ -100,8 +106,8 @@ Result<void> SpaceLog::open_journal(Survivors& survivors) {
   if (!opened) return Error{opened.error().code, "the log of durable spaces: " + opened.error().what};
   torn_bytes_ = opened->torn_bytes;
   journal_ = std::move(opened->journal);
-  std::error_code ignored;
-  for (const auto& file : std::filesystem::directory_iterator(folder_, ignored)) since_snapshot_ += file.is_regular_file(ignored) ? file.file_size(ignored) : 0;
+  for (const auto& [first, path] : journal::log_files(folder_)) since_snapshot_ += size_of(path);
+  snapshot_size_ = size_of(journal::snapshot_path(folder_));
   return {};
 }
 
@@ -160,6 +166,7 @@ Result<void> SpaceLog::begin_journal() {
   if (journal_) return {};
   Survivors none;
   if (mkdir(folder_.c_str(), 0700) != 0 && errno != EEXIST) return errno_error("creating " + folder_);
+  if (auto synced = sync_folder(std::filesystem::path(folder_).parent_path()); !synced) return synced;
   if (auto opened = open_journal(none); !opened) return opened;
   return hold_reserve() ? Result<void>() : make_error(std::errc::no_space_on_device, "holding room in " + folder_);
 }
@@ -167,6 +174,7 @@ Result<void> SpaceLog::begin_journal() {
 // All records that there are go to disk together. They are removed when they are there.
 void SpaceLog::write_what_is_there(store::Store& records, store::Transaction& batch) {
   auto taken = take_records(records, batch);
+  if (taken.is_broken) return wait_for_the_dead(batch);
   auto done = taken.records.empty() ? Result<void>() : begin_journal();
   if (done && !taken.records.empty()) {
     auto began = Clock::now();
@@ -185,6 +193,15 @@ void SpaceLog::write_what_is_there(store::Store& records, store::Transaction& ba
   if (!done) refuse_after(done.error());
 }
 
+// A node before us has died with records in hand, and they are not back yet.
+void SpaceLog::wait_for_the_dead(store::Transaction& batch) {
+  auto desk = Desk::of(segment_);
+  if (!desk) return;
+  (void)store::conclude(**desk, batch);
+  store::reap(**desk);
+  std::this_thread::sleep_for(kPause);
+}
+
 // Those that are there, and those of whom the last ones came from: who was just told that his is on disk will soon have another,
 // and a sync costs as much for one as for many.
 SpaceLog::Taken SpaceLog::take_records(store::Store& records, store::Transaction& batch) {
@@ -194,6 +211,8 @@ SpaceLog::Taken SpaceLog::take_records(store::Store& records, store::Transaction
   auto take = [&] {
     auto got = records.inp_within(batch, {&kAnyRecord, 1}, [&](TupleView fields) { return record = fields[1].text, true; }, &lifetime);
     if (!got || !*got) return false;
+    uint64_t expected = taken.last ? taken.last + 1 : journal_ ? journal_->durable() + 1 : 1;
+    if (taken.is_broken = lifetime.age > expected; taken.is_broken) return false;
     taken.last = lifetime.age;
     taken.bytes += record.size();
     ++taken.many;
@@ -204,7 +223,7 @@ SpaceLog::Taken SpaceLog::take_records(store::Store& records, store::Transaction
   };
   while (taken.bytes < kBatchBytes && take()) continue;
   auto patience = std::min<std::chrono::nanoseconds>(sync_time_ / 2, kPatience);
-  for (auto until = Clock::now() + patience; taken.many && taken.many < expected_ && taken.bytes < kBatchBytes && Clock::now() < until;) {
+  for (auto until = Clock::now() + patience; taken.many && !taken.is_broken && taken.many < expected_ && taken.bytes < kBatchBytes && Clock::now() < until;) {
     if (take()) until = Clock::now() + patience;
     else std::this_thread::yield();
   }
@@ -246,6 +265,12 @@ void SpaceLog::release_reserve() { unlink((folder_ + "/reserve").c_str()); }
 void SpaceLog::set_state(int state) {
   state_ = state;
   if (auto desk = Desk::of(segment_)) store::set_log_state(**desk, state);
+  tell();
+}
+
+void SpaceLog::tell() {
+  std::lock_guard guard(lock_);
+  if (on_written_) on_written_();
 }
 
 void SpaceLog::written(const Taken& taken) {
@@ -255,8 +280,7 @@ void SpaceLog::written(const Taken& taken) {
     expected_ = taken.many + store::records_there(**desk);
     store::wrote(**desk, taken.last);
   }
-  std::lock_guard guard(lock_);
-  if (on_written_) on_written_();
+  tell();
 }
 
 // ---- snapshots
@@ -279,7 +303,7 @@ Result<void> SpaceLog::make_snapshot(uint64_t at) {
   if (!snapshot) return snapshot.error();
   store::Record record;
   Result<void> done;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0, now = store::real_time_of(shared::monotonic_ns());
   auto flush = [&] {
     bytes += record.size();
     done = snapshot->add(record.take_bytes());
@@ -287,7 +311,8 @@ Result<void> SpaceLog::make_snapshot(uint64_t at) {
   };
   for (const auto& [id, space] : survivors.spaces()) record.create(id, space.name, space.options);
   auto read = for_each_on_disk(folder_, at, [&](const Change& change) {
-    if (!done || !survivors.keeps(change)) return;
+    bool is_over = change.due && change.due + kGrace < now;
+    if (!done || !survivors.keeps(change) || is_over) return;
     record.put_until(change.space, change.age, change.due, change.text);
     if (record.size() >= kSnapshotRecord) flush();
   });

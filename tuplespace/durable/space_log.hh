@@ -36,7 +36,7 @@ class SpaceLog {
   ~SpaceLog();
   SpaceLog(const SpaceLog&) = delete;
 
-  /// To be called, in a thread of its own, when more is on disk than before. Empty: nothing is. When this returns, the former one
+  /// To be called, in a thread of its own, when more is on disk than before, or the log is in another state. Empty: nothing is. When this returns, the former one
   /// is not called any more.
   void on_written(std::function<void()> callback);
   /// Bytes that were cut from the end of the log: of records that were never acknowledged.
@@ -51,11 +51,13 @@ class SpaceLog {
 
   void run(const std::stop_token& stop);
   Result<void> begin_journal();
+  void wait_for_the_dead(store::Transaction& batch);
   void write_what_is_there(store::Store& records, store::Transaction& batch);
   struct Taken {
     std::vector<std::string> records;  // that are not on disk yet
     uint64_t last = 0;                 // number; 0: there were none
     size_t many = 0, bytes = 0;        // of all
+    bool is_broken = false;            // one is missing behind the last
   };
   Taken take_records(store::Store& records, store::Transaction& batch);
   void add_unknown_spaces(std::string& record);
@@ -63,6 +65,7 @@ class SpaceLog {
   bool hold_reserve();
   void release_reserve();
   void set_state(int state);
+  void tell();
   void written(const Taken& taken);
 
   void snapshot_if_due();

@@ -28,10 +28,6 @@ void sleep_on_log(Desk& desk, uint64_t written) {
   if (header.log_written.load() == written) sleep_on(header.log_bell, bell, kForever, kTick);
 }
 
-Error log_failed() {
-  return make_error(std::errc::io_error, "the log of durable spaces cannot be written any more; see to the disk of the node's home, then restart the node");
-}
-
 void ring_log(Desk& desk) {
   desk.header().log_bell.fetch_add(1);
   shared::wake_all(desk.header().log_bell);
@@ -68,8 +64,13 @@ std::optional<Error> log_refuses(const Desk& desk) {
   int state = static_cast<int>(header.log_state.load());
   if (!has_log(desk)) return make_error(std::errc::no_such_device, "the node has no log of durable spaces; start it with godwit node");
   if (state == 0 || state == EAGAIN) return std::nullopt;
-  if (state == EIO) return log_failed();
+  if (auto failed = log_failure(desk)) return failed;
   return Error{std::error_code(state, std::generic_category()), "the log of durable spaces finds no room; make some on the disk of the node's home"};
+}
+
+std::optional<Error> log_failure(const Desk& desk) {
+  if (desk.header().log_state.load() != EIO) return std::nullopt;
+  return make_error(std::errc::io_error, "the log of durable spaces cannot be written any more; see to the disk of the node's home, then restart the node");
 }
 
 void await_log_room(Desk& desk) {
@@ -87,7 +88,7 @@ Result<void> await_disk(Desk& desk, bool all) {
   if (!desk.waits_for_disk) return {};
   uint64_t number = std::exchange(desk.unwritten, 0);
   for (uint64_t written; (written = desk.header().log_written.load()) < number; sleep_on_log(desk, written))
-    if (desk.header().log_state.load() == EIO) return log_failed();
+    if (auto failed = log_failure(desk)) return *failed;
   return {};
 }
 
@@ -140,6 +141,7 @@ uint64_t records_there(Desk& desk) {
 }
 
 void wrote(Desk& desk, uint64_t last) {
+  if (desk.header().log_written.load() >= last) return;
   desk.header().log_written = last;
   ring_log(desk);
 }

@@ -30,6 +30,8 @@ Range log_range(Desk& desk);
 bool write_record(Desk& desk, const Range& log, std::string_view bytes);
 /// Why nothing can be recorded: no_space_on_device, io_error.
 std::optional<Error> log_refuses(const Desk& desk);
+/// That nobody knows what is on disk; nullopt: it is known.
+std::optional<Error> log_failure(const Desk& desk);
 /// Waits while more is on its way to disk than should be.
 void await_log_room(Desk& desk);
 /// Until the disk has what the thread's last operation has recorded (desk.unwritten) and, with `all`, what anybody has. Of a desk

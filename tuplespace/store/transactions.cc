@@ -242,11 +242,15 @@ void remove_put(Desk& desk, Transaction& transaction, Ref put) {
 
 namespace {
 
+Stripe& stripe_of_records(Desk& desk) {
+  Range log = log_range(desk);
+  return log.root->stripes[log.stripe];
+}
+
 // The records' stripe is locked with the others.
 void add_log(Desk& desk, Places& places) {
-  Range log = log_range(desk);
-  places.ranges.push_back(log);
-  places.stripes.push_back(&log.root->stripes[log.stripe]);
+  places.ranges.push_back(log_range(desk));
+  places.stripes.push_back(&stripe_of_records(desk));
 }
 
 // What the record says of the transaction's changes, and of tuples that it is about to take. With all stripes locked. The puts
@@ -270,7 +274,7 @@ std::string record_of(Desk& desk, const Transaction& transaction, std::span<cons
   return record.take_bytes();
 }
 
-// The record is put, too, after everything else that can fail.
+// The record is put, too: after everything else that can fail, so that a transaction never has two.
 std::optional<Error> add_record(Desk& desk, Transaction& transaction, std::string_view bytes) {
   if (auto no = log_refuses(desk)) return no;
   Range log = log_range(desk);
@@ -298,9 +302,9 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction) {
     if (records) add_log(desk, places);
     LockedRanges locked(desk, places.ranges);
     if (auto no = prepare(desk, transaction)) return no;
+    OneMoment moment(desk, places.stripes);
     if (records)
       if (auto no = record_changes(desk, transaction, {})) return no;
-    OneMoment moment(desk, places.stripes);
     decide(desk, transaction);
     publish_puts(desk, transaction);
   } else {
@@ -330,11 +334,10 @@ Result<bool> commit_if(Desk& desk, Transaction& transaction, std::span<const Ran
       places.stripes.push_back(one.stripe);
     }
     if (auto no = prepare(desk, transaction, ranges[0].root, freed)) return *no;
-    if (records) {
-      if (auto no = record_changes(desk, transaction, *found)) return *no;
-      places.stripes.push_back(&log_range(desk).root->stripes[log_range(desk).stripe]);
-    }
+    if (records) places.stripes.push_back(&stripe_of_records(desk));
     OneMoment moment(desk, places.stripes);
+    if (records)
+      if (auto no = record_changes(desk, transaction, *found)) return *no;
     for (const Found& one : *found) {
       unlink(desk, *one.stripe, one.tuple);
       keep(desk, transaction, one.tuple, [] {});
