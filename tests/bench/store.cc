@@ -160,7 +160,7 @@ void out_in_64() {
   Redis redis;
   std::string push = "*3\r\n$5\r\nLPUSH\r\n$1\r\nk\r\n$64\r\n" + payload.data + "\r\n", pop = "*2\r\n$4\r\nRPOP\r\n$1\r\nk\r\n";
   print(in_turn(51,
-                [&] { return out_in_ns(space, "k", payload, 20000); },
+                [&] { return out_in_ns(space, "k", payload, 200000); },
                 [&] {
                   return ns_each(300, [&](int) {
                     redis.ask(push);

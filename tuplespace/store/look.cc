@@ -30,6 +30,13 @@ Given given_by(TemplateView wanted) {
   return given;
 }
 
+// The first fields, up to the last whose value counts: what is behind them the shape says.
+size_t fields_that_count(TemplateView wanted) {
+  size_t n = wanted.size();
+  while (n && wanted[n - 1].kind != PatternView::kActual && wanted[n - 1].kind != PatternView::kConstraint) --n;
+  return n;
+}
+
 // The index that narrows most; kIndexes: none. exact: there can be no better one.
 uint32_t best_index(const Shape& shape, Given given, bool* exact) {
   uint32_t best = kIndexes;
@@ -43,7 +50,7 @@ uint32_t best_index(const Shape& shape, Given given, bool* exact) {
   return best;
 }
 
-// Calls f(tuple, fields) with the shape's tuples that match, oldest first, until it returns false.
+// Calls f(tuple) with the shape's tuples that match, oldest first, until it returns false.
 // narrow: a look that is to find one soon, for which an index may be made.
 template <class F>
 bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool narrow, F f) {
@@ -61,15 +68,16 @@ bool walk(Desk& desk, Stripe& stripe, Ref shape_ref, TemplateView wanted, bool n
     at = first ? tuple_of(desk, first) : 0;
   }
   uint64_t passed = 0;
+  TemplateView counts = wanted.first(fields_that_count(wanted));
   for (uint64_t age = 0; at;) {  // by the ages it ends
     const Stored& stored = stored_in(desk, stripe, at);
     expect(stored.age > age && stored.shape == shape_ref);
     age = stored.age;
-    Fields fields = fields_of(desk, stored);
+    Fields fields = fields_of(desk, stored, counts.size());
     if (stored.pins & kMortal && is_over(desk, stored)) {
       // It is gone for everybody, and soon from here.
-    } else if (match(wanted, fields.view())) {
-      if (!f(at, fields.view())) return false;
+    } else if (match(counts, fields.view())) {
+      if (!f(at)) return false;
     } else if (narrow && !exact && ++passed > kPatience) {
       narrow = make_index(desk, stripe, shape_ref, given.first, given.second);
       if (narrow) return walk(desk, stripe, shape_ref, wanted, false, f);
@@ -92,7 +100,7 @@ void for_each_candidate(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
 template <class F>
 void for_each_match(Desk& desk, Stripe& stripe, TemplateView wanted, F f) {
   for_each_candidate(desk, stripe, wanted, [&](Ref shape, const Shape&) {
-    walk(desk, stripe, shape, wanted, false, [&](Ref tuple, TupleView) { return f(tuple), true; });
+    walk(desk, stripe, shape, wanted, false, [&](Ref tuple) { return f(tuple), true; });
   });
 }
 
@@ -125,7 +133,7 @@ Ref oldest(Desk& desk, Stripe& stripe, TemplateView wanted) {
   Ref found = 0;
   if (stripe.tuples == 0) return 0;
   for_each_candidate(desk, stripe, wanted, [&](Ref shape, const Shape&) {
-    walk(desk, stripe, shape, wanted, true, [&](Ref tuple, TupleView) {
+    walk(desk, stripe, shape, wanted, true, [&](Ref tuple) {
       if (!found || stored_at(desk, tuple).age < stored_at(desk, found).age) found = tuple;
       return false;
     });
