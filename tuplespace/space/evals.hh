@@ -15,8 +15,6 @@
 
 namespace godwit {
 
-inline std::string evals_name(std::string_view space) { return std::string(space) + ".eval"; }
-
 inline constexpr int64_t kDone = -1;
 inline constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();  // of IDs, and of times overtaken
 

@@ -69,7 +69,7 @@ class LocalBackend final : public Backend {
   Result<std::shared_ptr<Backend>> evals() override {
     auto there = local_backend(host_, evals_name(name_));
     if (there || there.error().code != std::errc::no_such_file_or_directory) return there;
-    auto made = create_space(*host_, evals_name(name_), {.durable = store_.is_durable()});
+    auto made = create_space(*host_, evals_name(name_), {});
     if (!made && made.error().code != std::errc::file_exists) return made.error();
     return local_backend(host_, evals_name(name_));
   }

@@ -181,11 +181,21 @@ Result<Opened> make_space(Desk& desk, std::string_view name, const SpaceOptions&
   return Opened{root, root->generation};
 }
 
+// The calls of a durable space are not lost either.
+bool is_for_calls_of_durable(Desk& desk, std::string_view name) {
+  DirectoryLock locked(desk);
+  bool is = false;
+  for_each_root(desk, [&](const Root& root) { is |= is_there(root) && root.keeps == Keeps::kAll && evals_name(name_of(root)) == name; });
+  return is;
+}
+
 }  // namespace
 
-Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options) {
+Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& wanted) {
+  SpaceOptions options = wanted;
+  options.durable |= is_for_calls_of_durable(desk, name);
   if (options.durable)
-    if (auto wanted = want_log(desk); !wanted) return wanted.error();
+    if (auto log = want_log(desk); !log) return log.error();
   auto made = make_space(desk, name, options);
   if (!made || !options.durable) return made;
   if (auto recorded = record_space(desk, *made->root); !recorded) {

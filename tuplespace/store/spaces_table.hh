@@ -19,7 +19,7 @@ struct Opened {
 
 /// errors: no_such_file_or_directory.
 Result<Opened> open_space(Desk& desk, std::string_view name);
-/// errors: file_exists, invalid_argument (the name), no_space_on_device; of a durable one, those of await_disk and want_log.
+/// One for calls (evals_name) of a durable space is durable. errors: file_exists, invalid_argument (the name), no_space_on_device; of a durable one, those of await_disk and want_log.
 Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOptions& options);
 /// Its tuples are gone, and who waits there is told. errors: no_such_file_or_directory; of a durable one, those of await_disk.
 Result<void> drop_space(Desk& desk, std::string_view name);

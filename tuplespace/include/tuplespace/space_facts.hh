@@ -24,5 +24,7 @@ struct SpaceFacts {
 inline constexpr const char* kDefaultSpace = "default";
 /// Whether a space of that name is Godwit's own, which programs neither use nor see.
 inline bool is_own_space(std::string_view name) { return name.starts_with('.'); }
+/// The space in which the calls of that space wait (eval.hh); it is durable if that is.
+inline std::string evals_name(std::string_view space) { return std::string(space) + ".eval"; }
 
 }  // namespace godwit
