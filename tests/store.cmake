@@ -24,7 +24,7 @@ set_tests_properties(store_fuzz PROPERTIES LABELS fuzz TIMEOUT 120)
 add_dependencies(sanitized store_fuzz)
 
 add_executable(store_fault_test fault/store/crash_campaign_test.cc fault/store/single_step_test.cc fault/store/damage_campaign_test.cc)
-target_link_libraries(store_fault_test godwit_store GTest::gtest_main)
+target_link_libraries(store_fault_test godwit_durable GTest::gtest_main)
 target_link_options(store_fault_test PRIVATE -Wl,-z,now)  # no steps through the dynamic linker
 gtest_discover_tests(store_fault_test TEST_PREFIX store. PROPERTIES LABELS fault TIMEOUT 600)
 

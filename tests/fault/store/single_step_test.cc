@@ -7,6 +7,8 @@
 #include "tests/support/audit.hh"
 #include "tests/support/single_step.hh"
 #include "tests/support/space.hh"
+#include "tuplespace/durable/survivors.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/groups.hh"
 #include "tuplespace/store/leases.hh"
 #include "tuplespace/store/root.hh"
@@ -35,6 +37,7 @@ class StoreSingleStep : public ::testing::Test {
   uint64_t kill_after(uint64_t limit, F operation) {
     Victim member([&] {
       store::Desk& own = **store::Desk::of(test.segment());
+      own.waits_for_disk = waits_for_disk_;
       // Its caches filled and its code seen once; what is stepped begins with the operation.
       for (Store* space : {&a, &b}) {
         (void)space->out(warm_);
@@ -64,7 +67,7 @@ class StoreSingleStep : public ::testing::Test {
     printf("%s: %lu instructions, killed after %lu of them\n", name, length, tries);
   }
 
-  bool reaps_ = true;
+  bool reaps_ = true, waits_for_disk_ = true;
   const Tuple seven_tuple_ = item(7);
   const std::vector<FieldView> seven_ = views_of(seven_tuple_);
   const Tuple warm_tuple_ = item(-2);
@@ -385,6 +388,94 @@ TEST_F(StoreSingleStep, Collect) {
                  EXPECT_EQ(count(a, "(\"k\", ?, ?)"), 3u);
                  EXPECT_EQ(count(b, "(\"k\", ?, ?)") % 3, 0u);
                });
+}
+
+// Space a is durable; nobody writes the log, which is read here. What it comes to is what is there, whatever was killed.
+class StoreSingleStepDurably : public StoreSingleStep {
+ protected:
+  StoreSingleStepDurably() {
+    EXPECT_TRUE(store::begin_log(desk, 0).has_value());
+    EXPECT_TRUE(store::keep_from_now_on(desk, "a", store::Keeps::kAll, kId, 0).has_value());
+    desk.waits_for_disk = waits_for_disk_ = false;
+  }
+  ~StoreSingleStepDurably() override {
+    EXPECT_TRUE(store::keep_from_now_on(desk, "a", store::Keeps::kNothing, 0, 0).has_value());
+    desk.header().log_space = 0;
+  }
+
+  void read_log() {
+    auto records = Store::open(test.segment(), store::kLogSpace).value();
+    static const AnyOf any{"(\"record\", ?bytes)"};
+    while (auto record = get(records, &Store::in, any)) log_.push_back((*record)[1].get<Bytes>()->data);
+  }
+  std::vector<std::string> survivors() const {
+    Survivors survivors;
+    std::map<uint64_t, std::string> by_age;
+    for_each_change([&](const store::Change& change) { survivors.note(change); });
+    for_each_change([&](const store::Change& change) {
+      bool is_new = !survivors.keeps(change) || by_age.emplace(change.age, to_text(to_tuple(store::fields_of(change.text).view()))).second;
+      EXPECT_TRUE(is_new) << change.age;
+    });
+    std::vector<std::string> all;
+    for (const auto& [age, text] : by_age) all.push_back(text);
+    return all;
+  }
+  void check_log() {
+    read_log();
+    std::vector<std::string> there;
+    auto all = a.all({});
+    ASSERT_TRUE(all.has_value());
+    for (const Tuple& tuple : *all) there.push_back(to_text(tuple));
+    EXPECT_EQ(survivors(), there);
+    while (inp(a, "(?, ?, ?)") != "absent" || inp(b, "(?, ?, ?)") != "absent") {
+    }
+    read_log();
+    EXPECT_TRUE(survivors().empty());
+    log_.clear();
+  }
+  template <class F>
+  void step_durably(const char* name, F operation) {
+    auto prepare = [&] {
+      for (int i : {1, 2, 3}) out(a, item(i)), out(b, item(i));
+    };
+    step_through(name, prepare, operation, [&] { check_log(); }, 2 * kBudget);
+  }
+
+  static constexpr uint64_t kId = 1;
+
+ private:
+  void for_each_change(const std::function<void(const store::Change&)>& f) const {
+    store::Record made;
+    made.create(kId, "a", {});
+    EXPECT_TRUE(store::for_each_change(made.take_bytes(), f));
+    for (const std::string& record : log_) EXPECT_TRUE(store::for_each_change(record, f));
+  }
+  std::vector<std::string> log_;
+};
+
+TEST_F(StoreSingleStepDurably, OutAndIn) {
+  step_durably("durable out", [&](store::Desk&) { (void)a.out(seven_); });
+  step_durably("durable in", [&](store::Desk&) { (void)a.in(any_three_.wanted(), nullptr, [](TupleView) { return true; }); });
+  step_durably("durable swap", [&](store::Desk&) { (void)a.out_if(Store::Condition::kInstead, any_three_.wanted(), seven_); });
+}
+
+TEST_F(StoreSingleStepDurably, TransactionsAndCollect) {
+  step_durably("durable commit", [&](store::Desk& own) {
+    store::Transaction& transaction = *store::begin_transaction(own);
+    for (Store* space : {&a, &b}) (void)space->in_within(transaction, any_item_.wanted(), nullptr, [](TupleView) { return true; });
+    for (Store* space : {&a, &b}) (void)space->out_within(transaction, seven_);
+    (void)store::commit(own, transaction);
+    (void)store::end_transaction(own, *own.bench, transaction);
+  });
+  step_durably("durable collect", [&](store::Desk&) { (void)a.collect(b, any_item_.wanted()); });
+  step_durably("collect into durable", [&](store::Desk&) { (void)b.collect(a, any_item_.wanted()); });
+}
+
+TEST_F(StoreSingleStepDurably, Leases) {
+  step_durably("durable lease", [&](store::Desk&) {
+    auto delivery = a.in_for(std::chrono::hours(1), any_three_.wanted(), nullptr, [](TupleView) { return true; });
+    if (delivery && *delivery) (void)a.acknowledge(**delivery);
+  });
 }
 
 TEST_F(StoreSingleStep, CreateAndDropOfASpace) {
