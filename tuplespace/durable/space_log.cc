@@ -173,8 +173,9 @@ Result<void> SpaceLog::begin_journal() {
 
 // All records that there are go to disk together. They are removed when they are there.
 void SpaceLog::write_what_is_there(store::Store& records, store::Transaction& batch) {
+  auto known = known_;
   auto taken = take_records(records, batch);
-  if (taken.is_broken) return wait_for_the_dead(batch);
+  if (taken.is_broken) return known_ = std::move(known), wait_for_the_dead(batch);
   auto done = taken.records.empty() ? Result<void>() : begin_journal();
   if (done && !taken.records.empty()) {
     auto began = Clock::now();
@@ -190,7 +191,9 @@ void SpaceLog::write_what_is_there(store::Store& records, store::Transaction& ba
     if (store::Store::commit(segment_, batch)) return;
   }
   if (auto desk = Desk::of(segment_)) (void)store::conclude(**desk, batch);
-  if (!done) refuse_after(done.error());
+  if (done) return;
+  known_ = std::move(known);
+  refuse_after(done.error());
 }
 
 // A node before us has died with records in hand, and they are not back yet.
