@@ -78,6 +78,7 @@ bool read_change(std::string_view& from, Change& to) {
 }  // namespace
 
 void Record::add(uint8_t kind, std::initializer_list<uint64_t> numbers, std::string_view text) {
+  bytes_.reserve(bytes_.size() + 1 + numbers.size() * sizeof(uint64_t) + text.size());
   bytes_ += static_cast<char>(kind);
   bytes_.append(reinterpret_cast<const char*>(numbers.begin()), numbers.size() * sizeof(uint64_t));
   bytes_ += text;

@@ -129,6 +129,7 @@ Locked::~Locked() {
 }
 
 LockedRanges::LockedRanges(Desk& desk, std::span<const Range> ranges) : desk_(desk) {
+  parts_.reserve(ranges.size());
   for (const Range& range : ranges) parts_.push_back(part_of(range));
   std::sort(parts_.begin(), parts_.end(), [](const LockedPart& a, const LockedPart& b) { return a.stripes.data() < b.stripes.data(); });
   if (lock_all(desk, parts_)) [[unlikely]] finish_what_is_marked(desk, parts_);

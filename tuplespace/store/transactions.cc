@@ -46,6 +46,8 @@ struct Places {
 };
 Places places_of(Desk& desk, Ref list) {
   Places places;
+  places.ranges.reserve(4);
+  places.stripes.reserve(4);
   for_each_of(desk, list, [&](Ref, const Stored& stored) {
     Stripe* stripe = &stripe_for(desk, stored);
     if (std::find(places.stripes.begin(), places.stripes.end(), stripe) != places.stripes.end()) return;
@@ -97,7 +99,8 @@ bool take_off(Desk& desk, Ref& list, F f) {
     Root& root = root_for(desk, stored);
     Ref next = stored.newer;
     try {
-      if (!f(root, stored, [&, next] { desk.set(&list, next); })) return false;
+      auto let_go = [&] { desk.set(&list, next); };
+      if (!f(root, stored, std::ref(let_go))) return false;
     } catch (const Damaged&) {
       empty_hands(desk);
       close_damaged(root);
@@ -116,10 +119,11 @@ void publish_puts(Desk& desk, Transaction& transaction) {
     if (note.age) stored.age = note.age;
     Comes comes = !note.is_new ? Comes::kBack : note.age ? Comes::kNewAtItsAge : Comes::kNew;
     bool dropped = root.born > (note.is_new ? transaction.decided_at : note.age);
-    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), comes, dropped, [&] {
+    auto leave = [&] {
       let_go();
       if (is_log(desk, root)) desk.set(&desk.header().log_last, note.age);
-    });
+    };
+    return put_into(desk, root, stripe_for(desk, stored), transaction.puts, fields_of(desk, stored).view(), comes, dropped, std::ref(leave));
   });
 }
 
@@ -302,7 +306,7 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction) {
     if (records) add_log(desk, places);
     LockedRanges locked(desk, places.ranges);
     if (auto no = prepare(desk, transaction)) return no;
-    OneMoment moment(desk, places.stripes);
+    OneMoment moment(desk, std::move(places.stripes));
     if (records)
       if (auto no = record_changes(desk, transaction, {})) return no;
     decide(desk, transaction);
@@ -335,7 +339,7 @@ Result<bool> commit_if(Desk& desk, Transaction& transaction, std::span<const Ran
     }
     if (auto no = prepare(desk, transaction, ranges[0].root, freed)) return *no;
     if (records) places.stripes.push_back(&stripe_of_records(desk));
-    OneMoment moment(desk, places.stripes);
+    OneMoment moment(desk, std::move(places.stripes));
     if (records)
       if (auto no = record_changes(desk, transaction, *found)) return *no;
     for (const Found& one : *found) {
@@ -369,7 +373,7 @@ bool roll_back(Desk& desk, Transaction& transaction) {
   if (transaction.taken) {
     Places places = places_of(desk, transaction.taken);
     LockedRanges locked(desk, places.ranges);
-    OneMoment moment(desk, places.stripes);
+    OneMoment moment(desk, std::move(places.stripes));
     if (!put_back_taken(desk, transaction)) return false;
   }
   begin_anew(desk, transaction);
