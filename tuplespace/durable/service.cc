@@ -15,7 +15,7 @@ std::map<Node*, std::unique_ptr<SpaceLog>>& logs() {
 Result<void> start(Node& node) {
   auto log = SpaceLog::open(node.home().file("spaces"), stream_service(node).segment(), {});
   if (!log) return log.error();
-  if (uint64_t torn = (*log)->torn_bytes()) node.remark("the log of durable spaces ended with " + std::to_string(torn) + " bytes that were never acknowledged; they were cut off");
+  if (!(*log)->remark().empty()) node.remark((*log)->remark());
   logs()[&node] = std::move(*log);
   return {};
 }

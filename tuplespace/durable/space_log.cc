@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -22,13 +23,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using store::Change;
 using store::Desk;
+using store::LogState;
 
 constexpr size_t kBatchBytes = size_t{8} << 20;  // of records that are written at once, unless one alone has more
 constexpr uint64_t kGrace = 3'600'000'000'000;  // ns for which a tuple whose time is over is kept: the clock may have been set wrongly
+constexpr uint64_t kRotate = uint64_t{16} << 20;
 constexpr uint64_t kFill = uint64_t{1} << 20;
 constexpr size_t kRestored = 256;                // tuples in a transaction
 constexpr size_t kSnapshotRecord = size_t{256} << 10;
 constexpr auto kPatience = std::chrono::microseconds(500);  // with records that are expected and do not come, at most
+constexpr auto kBetweenTries = std::chrono::seconds(5);
 constexpr auto kPause = std::chrono::milliseconds(200);  // before a full disk is tried again
 
 bool is_for_want_of_room(const Error& error) {
@@ -87,24 +91,27 @@ Result<void> SpaceLog::recover() {
   if (exists(folder_))
     if (auto opened = open_journal(survivors); !opened) return opened;
   store::reap(**desk);
-  uint64_t last = journal_ ? journal_->durable() : 0;
-  if (!store::has_log(**desk) || segment_.header().log_written.load() > last || segment_.header().log_last < last) {
+  uint64_t last = journal_ ? journal_->durable() : 0, written = segment_.header().log_written.load();
+  if (!store::has_log(**desk) || written > last || segment_.header().log_last < last) {
+    if (written > last) remark_ = "the log of durable spaces ends at record " + std::to_string(last) + " of " + std::to_string(written) + "; they are as it has them";
+    store::end_log(**desk);
     store::drop_durable(**desk);
     (void)store::forget_space(**desk, store::kLogSpace);
     if (auto restored = restore(**desk, survivors); !restored) return restored;
     if (auto begun = store::begin_log(**desk, last); !begun) return begun;
   }
   for (const auto& [id, space] : survivors.spaces()) known_.insert(id);
-  set_state(journal_ ? hold_reserve() ? 0 : ENOSPC : EAGAIN);
+  if (journal_) set_state(hold_reserve() ? LogState::kFine : LogState::kFull);
+  else set_state(LogState::kNotBegun);
   store::wrote(**desk, last);
   return {};
 }
 
 Result<void> SpaceLog::open_journal(Survivors& survivors) {
   auto note = [&](std::string_view record) { return for_each(record, [&](const Change& change) { survivors.note(change); }); };
-  auto opened = Journal::open(folder_, {.fill_bytes = kFill}, {note, [&](uint64_t, std::string_view record) { return note(record); }, {}});
+  auto opened = Journal::open(folder_, {.rotate_bytes = kRotate, .fill_bytes = kFill}, {note, [&](uint64_t, std::string_view record) { return note(record); }, {}});
   if (!opened) return Error{opened.error().code, "the log of durable spaces: " + opened.error().what};
-  torn_bytes_ = opened->torn_bytes;
+  if (opened->torn_bytes) remark_ = "the log of durable spaces had no whole record in its last " + std::to_string(opened->torn_bytes) + " bytes; they were cut off";
   journal_ = std::move(opened->journal);
   for (const auto& [first, path] : journal::log_files(folder_)) since_snapshot_ += size_of(path);
   snapshot_size_ = size_of(journal::snapshot_path(folder_));
@@ -148,18 +155,22 @@ void SpaceLog::run(const std::stop_token& stop) {
   auto desk = Desk::of(segment_);
   auto records = store::Store::open(segment_, store::kLogSpace);
   store::Transaction* batch = desk ? store::begin_transaction(**desk) : nullptr;
-  if (!batch || !records) return set_state(EIO);
+  if (!batch || !records) return set_state(LogState::kFailed);
   Wait wait(stop);
-  while (!stop.stop_requested()) {
-    wait.deadline = state_ == ENOSPC ? std::chrono::steady_clock::now() + kPause : kForever;
+  auto is_full = [&] { return state_ == LogState::kFull || state_ == LogState::kUsedUp; };
+  while (!stop.stop_requested() && state_ != LogState::kFailed) {
+    wait.deadline = is_full() ? Clock::now() + kPause : kForever;
     (void)records->rd({&kAnyRecord, 1}, &wait, [](TupleView) { return true; });
-    if (state_ == EIO) store::sleep_on(segment_.header().log_bell, segment_.header().log_bell.load(), kForever, kPause);
-    else write_what_is_there(*records, *batch);
-    if (state_ == ENOSPC && hold_reserve()) set_state(0);
+    bool done = write_what_is_there(*records, *batch);
+    if (!done && state_ == LogState::kUsedUp) std::this_thread::sleep_for(kPause);
+    if (done && is_full()) look_for_room();
     snapshot_if_due();
   }
-  if (state_ != EIO) write_what_is_there(*records, *batch);
+  if (state_ != LogState::kFailed) write_what_is_there(*records, *batch);
 }
+
+// All that there was is written.
+void SpaceLog::look_for_room() { set_state(hold_reserve() ? LogState::kFine : LogState::kFull); }
 
 // The folder, with the first record.
 Result<void> SpaceLog::begin_journal() {
@@ -172,10 +183,10 @@ Result<void> SpaceLog::begin_journal() {
 }
 
 // All records that there are go to disk together. They are removed when they are there.
-void SpaceLog::write_what_is_there(store::Store& records, store::Transaction& batch) {
+bool SpaceLog::write_what_is_there(store::Store& records, store::Transaction& batch) {
   auto known = known_;
   auto taken = take_records(records, batch);
-  if (taken.is_broken) return known_ = std::move(known), wait_for_the_dead(batch);
+  if (taken.is_broken) return known_ = std::move(known), wait_for_the_dead(batch), true;
   auto done = taken.records.empty() ? Result<void>() : begin_journal();
   if (done && !taken.records.empty()) {
     auto began = Clock::now();
@@ -188,12 +199,13 @@ void SpaceLog::write_what_is_there(store::Store& records, store::Transaction& ba
   if (done && taken.last) {
     written(taken);
     GODWIT_FAULT_POINT("durable.said");
-    if (store::Store::commit(segment_, batch)) return;
+    if (store::Store::commit(segment_, batch)) return true;
   }
   if (auto desk = Desk::of(segment_)) (void)store::conclude(**desk, batch);
-  if (done) return;
+  if (done) return true;
   known_ = std::move(known);
   refuse_after(done.error());
+  return false;
 }
 
 // A node before us has died with records in hand, and they are not back yet.
@@ -249,14 +261,20 @@ void SpaceLog::add_unknown_spaces(std::string& record) {
   if (before.size()) record = before.take_bytes() + record;
 }
 
+// Without room the reserve is given up; and if that was before, nothing more can be done.
 void SpaceLog::refuse_after(const Error& error) {
-  bool full = is_for_want_of_room(error);
-  if (full) release_reserve();
-  set_state(full ? ENOSPC : EIO);
+  if (!is_for_want_of_room(error)) return set_state(LogState::kFailed);
+  bool had_reserve = exists(folder_ + "/reserve");
+  release_reserve();
+  set_state(had_reserve ? LogState::kFull : LogState::kUsedUp);
 }
 
+// What is not there is not tried: it would be missing to others meanwhile.
 bool SpaceLog::hold_reserve() {
   std::string path = folder_ + "/reserve";
+  struct statvfs disk;
+  uint64_t room = statvfs(folder_.c_str(), &disk) == 0 ? uint64_t{disk.f_bavail} * disk.f_frsize : 0;
+  if (!exists(path) && room < options_.reserve_bytes + kFill) return false;
   UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   if (file.valid() && posix_fallocate(file.get(), 0, static_cast<off_t>(options_.reserve_bytes)) == 0) return true;
   release_reserve();
@@ -265,7 +283,8 @@ bool SpaceLog::hold_reserve() {
 
 void SpaceLog::release_reserve() { unlink((folder_ + "/reserve").c_str()); }
 
-void SpaceLog::set_state(int state) {
+void SpaceLog::set_state(LogState state) {
+  if (state_ == state && state != LogState::kNotBegun) return;
   state_ = state;
   if (auto desk = Desk::of(segment_)) store::set_log_state(**desk, state);
   tell();
@@ -278,7 +297,7 @@ void SpaceLog::tell() {
 
 void SpaceLog::written(const Taken& taken) {
   since_snapshot_ += taken.bytes;
-  if (state_ == EAGAIN) set_state(0);
+  if (state_ == LogState::kNotBegun) set_state(LogState::kFine);
   if (auto desk = Desk::of(segment_)) {
     expected_ = taken.many + store::records_there(**desk);
     store::wrote(**desk, taken.last);
@@ -288,9 +307,13 @@ void SpaceLog::written(const Taken& taken) {
 
 // ---- snapshots
 
+// On a full disk as soon as it frees a file.
 void SpaceLog::snapshot_if_due() {
-  if (!journal_ || snapshots_ || since_snapshot_ < std::max(options_.snapshot_bytes, snapshot_size_)) return;
+  bool frees = state_ == LogState::kFull && Clock::now() - snapshot_tried_ > kBetweenTries && journal::log_files(folder_).size() > 1;
+  uint64_t enough = frees ? 1 : std::max(options_.snapshot_bytes, snapshot_size_);
+  if (!journal_ || snapshots_ || since_snapshot_ < enough) return;
   snapshots_ = true;
+  snapshot_tried_ = Clock::now();
   since_snapshot_ = 0;
   uint64_t at = journal_->durable();
   snapshotter_ = std::jthread([this, at] {

@@ -17,6 +17,7 @@
 
 #include "tuplespace/durable/survivors.hh"
 #include "tuplespace/journal/journal.hh"
+#include "tuplespace/store/durability.hh"
 #include "tuplespace/store/store.hh"
 
 namespace godwit {
@@ -39,8 +40,8 @@ class SpaceLog {
   /// To be called, in a thread of its own, when more is on disk than before, or the log is in another state. Empty: nothing is. When this returns, the former one
   /// is not called any more.
   void on_written(std::function<void()> callback);
-  /// Bytes that were cut from the end of the log: of records that were never acknowledged.
-  uint64_t torn_bytes() const { return torn_bytes_; }
+  /// What whoever starts the node should know of the log; empty: nothing.
+  const std::string& remark() const { return remark_; }
 
  private:
   SpaceLog(std::string folder, const shared::Segment& segment, const Options& options)
@@ -52,7 +53,7 @@ class SpaceLog {
   void run(const std::stop_token& stop);
   Result<void> begin_journal();
   void wait_for_the_dead(store::Transaction& batch);
-  void write_what_is_there(store::Store& records, store::Transaction& batch);
+  bool write_what_is_there(store::Store& records, store::Transaction& batch);
   struct Taken {
     std::vector<std::string> records;  // that are not on disk yet
     uint64_t last = 0;                 // number; 0: there were none
@@ -62,9 +63,10 @@ class SpaceLog {
   Taken take_records(store::Store& records, store::Transaction& batch);
   void add_unknown_spaces(std::string& record);
   void refuse_after(const Error& error);
+  void look_for_room();
   bool hold_reserve();
   void release_reserve();
-  void set_state(int state);
+  void set_state(store::LogState state);
   void tell();
   void written(const Taken& taken);
 
@@ -75,13 +77,14 @@ class SpaceLog {
   const shared::Segment segment_;
   const Options options_;
   std::unique_ptr<Journal> journal_;  // null: there is nothing on disk yet
-  uint64_t torn_bytes_ = 0;
+  std::string remark_;
   std::set<uint64_t> known_;          // spaces that the log has a name for
   size_t expected_ = 0;               // records, that will soon be there together
   std::chrono::nanoseconds sync_time_{};  // of the last write
-  int state_ = 0;                     // errno with which changes are refused
+  store::LogState state_ = store::LogState::kNotBegun;
   uint64_t since_snapshot_ = 0;       // bytes
   uint64_t snapshot_size_ = 0;        // bytes, or about
+  std::chrono::steady_clock::time_point snapshot_tried_{};
   std::mutex lock_;
   std::function<void()> on_written_;  // under lock_
   std::atomic<bool> snapshots_ = false;

@@ -99,7 +99,7 @@ struct alignas(kPage) Header {
   uint64_t log_last;                   // number of the last record; with the lock of those
   std::atomic<uint64_t> log_written;   // records up to this number are on disk
   std::atomic<uint32_t> log_bell;      // futex word: grows when more of them are, or the state is another
-  std::atomic<uint32_t> log_state;     // errno with which changes are refused; 0: they are not
+  std::atomic<uint32_t> log_state;     // LogState
   Lock locks[kLocks];
   BlockClass block_classes[kBlockClasses];
   Offset spaces[kSpaces];  // their roots (store/layout.hh); once made they stay

@@ -4,9 +4,30 @@
 
 #include <map>
 
+#include "tuplespace/store/durability.hh"
+#include "tuplespace/store/sleep.hh"
 #include "tuplespace/streams/host_segment.hh"
 
 namespace godwit {
+
+namespace {
+
+constexpr std::chrono::milliseconds kTick{20};  // after which is looked whether the node has given up
+
+// The segment, once the node has brought into it what is on disk.
+Result<shared::Segment> whole_segment(const Home& home) {
+  for (;;) {
+    if (auto running = ensure_node(home); !running) return running.error();
+    auto segment = open_host_segment(home);
+    if (!segment) return segment;
+    shared::Header& header = segment->header();
+    for (uint32_t bell; bell = header.log_bell.load(), !store::has_log(header) && home.running_node();)
+      store::sleep_on(header.log_bell, bell, kForever, kTick);
+    if (store::has_log(header)) return segment;
+  }
+}
+
+}  // namespace
 
 Result<std::shared_ptr<Host>> Host::of(const Home& home) {
   static auto& lock = *new std::mutex;
@@ -14,10 +35,9 @@ Result<std::shared_ptr<Host>> Host::of(const Home& home) {
   std::lock_guard guard(lock);
   std::shared_ptr<Host>& host = hosts[home.path()];
   if (host) return host;
-  if (auto running = ensure_node(home); !running) return running.error();
   auto own = Home::open_at(home.path());
   if (!own) return own.error();
-  auto segment = open_host_segment(home);
+  auto segment = whole_segment(*own);
   if (!segment) return segment.error();
   host.reset(new Host(std::move(*own), *segment));
   return host;

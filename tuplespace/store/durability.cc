@@ -19,6 +19,7 @@ constexpr uint64_t kMostUnwritten = 8 << 20;  // bytes of records, beyond which 
 // ("record", BYTES): all are of one stripe.
 constexpr std::string_view kRecord = "record";
 
+LogState state_of(const Desk& desk) { return static_cast<LogState>(desk.header().log_state.load()); }
 uint64_t last_record(const Desk& desk) { return __atomic_load_n(&desk.header().log_last, __ATOMIC_ACQUIRE); }
 
 // Sleeps while there are no more on disk than `written`.
@@ -59,17 +60,16 @@ bool write_record(Desk& desk, const Range& log, std::string_view bytes) {
   return length <= kMaxPayload && write_tuple(desk, *log.root, log.stripe, fields, length);
 }
 
-std::optional<Error> log_refuses(const Desk& desk) {
-  const shared::Header& header = desk.header();
-  int state = static_cast<int>(header.log_state.load());
+std::optional<Error> log_refuses(const Desk& desk, bool puts) {
+  LogState state = state_of(desk);
   if (!has_log(desk)) return make_error(std::errc::no_such_device, "the node has no log of durable spaces; start it with godwit node");
-  if (state == 0 || state == EAGAIN) return std::nullopt;
   if (auto failed = log_failure(desk)) return failed;
-  return Error{std::error_code(state, std::generic_category()), "the log of durable spaces finds no room; make some on the disk of the node's home"};
+  if (state != LogState::kUsedUp && (state != LogState::kFull || !puts)) return std::nullopt;
+  return make_error(std::errc::no_space_on_device, "the log of durable spaces finds no room; make some on the disk of the node's home");
 }
 
 std::optional<Error> log_failure(const Desk& desk) {
-  if (desk.header().log_state.load() != EIO) return std::nullopt;
+  if (state_of(desk) != LogState::kFailed) return std::nullopt;
   return make_error(std::errc::io_error, "the log of durable spaces cannot be written any more; see to the disk of the node's home, then restart the node");
 }
 
@@ -78,7 +78,7 @@ void await_log_room(Desk& desk) {
   Range log = log_range(desk);
   for (;;) {
     uint64_t written = desk.header().log_written.load();
-    if (__atomic_load_n(&log.root->stripes[log.stripe].bytes, __ATOMIC_RELAXED) <= kMostUnwritten || log_refuses(desk)) return;
+    if (__atomic_load_n(&log.root->stripes[log.stripe].bytes, __ATOMIC_RELAXED) <= kMostUnwritten || log_refuses(desk, false)) return;
     sleep_on_log(desk, written);
   }
 }
@@ -100,13 +100,12 @@ Transaction* own_transaction(Desk& desk) {
 
 // The node makes its log when there is something to write: so the first space is made when that is known to go well.
 Result<void> want_log(Desk& desk) {
-  if (auto no = log_refuses(desk)) return *no;
-  std::atomic<uint32_t>& state = desk.header().log_state;
-  if (state.load() != EAGAIN) return {};
-  Record nothing;
-  if (auto recorded = record(desk, nothing, false); !recorded) return recorded;
-  while (state.load() == EAGAIN) sleep_on_log(desk, desk.header().log_written.load());
-  if (auto no = log_refuses(desk)) return *no;
+  if (state_of(desk) == LogState::kNotBegun && has_log(desk)) {
+    Record nothing;
+    if (auto recorded = record(desk, nothing, false); !recorded) return recorded;
+    while (state_of(desk) == LogState::kNotBegun) sleep_on_log(desk, desk.header().log_written.load());
+  }
+  if (auto no = log_refuses(desk, true)) return *no;
   return {};
 }
 
@@ -131,9 +130,12 @@ Result<void> begin_log(Desk& desk, uint64_t last) {
   }
   header.log_last = last;
   header.log_written = last;
-  header.log_space = desk.self.segment.offset_of(find_root(desk, kLogSpace));
+  __atomic_store_n(&header.log_space, desk.self.segment.offset_of(find_root(desk, kLogSpace)), __ATOMIC_RELEASE);
+  ring_log(desk);
   return {};
 }
+
+void end_log(Desk& desk) { __atomic_store_n(&desk.header().log_space, shared::Offset{0}, __ATOMIC_RELEASE); }
 
 uint64_t records_there(Desk& desk) {
   Range log = log_range(desk);
@@ -146,8 +148,9 @@ void wrote(Desk& desk, uint64_t last) {
   ring_log(desk);
 }
 
-void set_log_state(Desk& desk, int state) {
-  if (desk.header().log_state.exchange(static_cast<uint32_t>(state)) != static_cast<uint32_t>(state)) ring_log(desk);
+void set_log_state(Desk& desk, LogState state) {
+  desk.header().log_state = static_cast<uint32_t>(state);
+  ring_log(desk);
 }
 
 std::optional<DurableSpace> find_durable(Desk& desk, uint64_t id) {

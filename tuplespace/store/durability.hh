@@ -21,6 +21,14 @@ namespace godwit::store {
 
 inline constexpr std::string_view kLogSpace = ".log";
 
+enum class LogState : uint32_t {
+  kFine = 0,
+  kNotBegun = 1,  // there is nothing on disk, and nobody knows whether there can be
+  kFull = 2,      // puts are refused, and takes go into the reserve
+  kUsedUp = 3,    // all changes are refused
+  kFailed = 4,    // nobody knows what is on disk
+};
+
 // --- who changes spaces ---
 
 inline bool is_log(const Desk& desk, const Root& root) { return desk.self.segment.offset_of(&root) == desk.header().log_space; }
@@ -28,8 +36,8 @@ inline bool is_log(const Desk& desk, const Root& root) { return desk.self.segmen
 Range log_range(Desk& desk);
 /// A record in the first hand, for that stripe. False: no memory.
 bool write_record(Desk& desk, const Range& log, std::string_view bytes);
-/// Why nothing can be recorded: no_space_on_device, io_error.
-std::optional<Error> log_refuses(const Desk& desk);
+/// Why nothing can be recorded: no_space_on_device, io_error. On a full disk what only takes still can, as long as the reserve lasts.
+std::optional<Error> log_refuses(const Desk& desk, bool puts);
 /// That nobody knows what is on disk; nullopt: it is known.
 std::optional<Error> log_failure(const Desk& desk);
 /// Waits while more is on its way to disk than should be.
@@ -51,14 +59,16 @@ Result<void> record_drop(Desk& desk, uint64_t space);
 /// From now on records can be made, the next with the number after `last`; up to there they are on disk. The spaces of the log are
 /// in the segment. errors: no_space_on_device.
 Result<void> begin_log(Desk& desk, uint64_t last);
-/// Whether begin_log was called for this segment.
-inline bool has_log(const Desk& desk) { return desk.header().log_space != 0; }
+/// Whether it was called for this segment, and end_log not since. Until then nobody uses its spaces.
+inline bool has_log(const shared::Header& header) { return __atomic_load_n(&header.log_space, __ATOMIC_ACQUIRE) != 0; }
+inline bool has_log(const Desk& desk) { return has_log(desk.header()); }
+void end_log(Desk& desk);
 /// How many records there are.
 uint64_t records_there(Desk& desk);
 /// Records up to that number are on disk.
 void wrote(Desk& desk, uint64_t last);
-/// From now on changes are refused with that errno; 0: they are not.
-void set_log_state(Desk& desk, int state);
+/// From now on that is so.
+void set_log_state(Desk& desk, LogState state);
 
 /// A space that is recorded, as it is by now.
 struct DurableSpace {

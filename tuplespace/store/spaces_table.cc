@@ -209,7 +209,7 @@ Result<void> drop_space(Desk& desk, std::string_view name) {
   auto opened = open_space(desk, name);
   uint64_t id = opened && opened->root->keeps == Keeps::kAll ? opened->root->id : 0;
   if (id)
-    if (auto no = log_refuses(desk)) return *no;
+    if (auto no = log_refuses(desk, false)) return *no;
   if (auto dropped = forget_space(desk, name); !dropped || !id) return dropped;
   return record_drop(desk, id);
 }
@@ -236,7 +236,7 @@ void finish_drops(Desk& desk) {
 }
 
 void drop_all_spaces(Desk& desk) {
-  desk.header().log_space = 0;
+  end_log(desk);
   for (const SpaceFacts& space : list_spaces(desk)) (void)forget_space(desk, space.name);
 }
 

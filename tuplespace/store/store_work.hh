@@ -51,6 +51,7 @@ Result<T> Store::work(F f) {
 template <class T, class F>
 Result<T> Store::durably(Desk& desk, F f) {
   await_log_room(desk);
+  if (auto no = log_refuses(desk, false)) return *no;  // before anything is shown
   Transaction* own = own_transaction(desk);
   if (!own) return segment_full();
   uint64_t before = std::exchange(desk.unwritten, 0);
@@ -85,7 +86,7 @@ Result<void> Store::until_there_is_room(const Wait* wait, F f) {
     std::optional<Error> no = f();
     if (!no) return {};
     if (!wait || !root_->blocks_when_full || no->code != std::errc::no_space_on_device) return *no;
-    if (is_durable() && segment_.header().log_state.load()) return *no;  // it is the disk that has none
+    if (auto desk = Desk::of(segment_); is_durable() && desk && log_refuses(**desk, true)) return *no;  // it is the disk that has none
     if (!std::exchange(wanted, true)) {
       root_->room_wanted.store(1);
       continue;  // what room was made until now, is seen; from now on it is told

@@ -258,8 +258,8 @@ void add_log(Desk& desk, Places& places) {
 }
 
 // What the record says of the transaction's changes, and of tuples that it is about to take. With all stripes locked. The puts
-// get their ages by that.
-std::string record_of(Desk& desk, const Transaction& transaction, std::span<const Found> found) {
+// get their ages by that. puts: whether anything comes into a durable space.
+std::string record_of(Desk& desk, const Transaction& transaction, std::span<const Found> found, bool* puts) {
   Record record;
   auto take = [&](const Stored& stored) {
     if (stored.pins & kLogged) record.take(root_for(desk, stored).id, stored.age);
@@ -273,14 +273,15 @@ std::string record_of(Desk& desk, const Transaction& transaction, std::span<cons
     if (note.is_new) note.age = next_age(stripe_for(desk, stored));
     set_note(stored, note);
     stored.pins |= kLogged;
+    *puts |= root.keeps == Keeps::kAll;
     record.put(root.id, note.age, stored.pins & kMortal ? due_of(desk, stored) : 0, encoding_of(desk, stored));
   });
   return record.take_bytes();
 }
 
 // The record is put, too: after everything else that can fail, so that a transaction never has two.
-std::optional<Error> add_record(Desk& desk, Transaction& transaction, std::string_view bytes) {
-  if (auto no = log_refuses(desk)) return no;
+std::optional<Error> add_record(Desk& desk, Transaction& transaction, std::string_view bytes, bool puts) {
+  if (auto no = log_refuses(desk, puts)) return no;
   Range log = log_range(desk);
   uint64_t number = desk.header().log_last + 1;
   if (!write_record(desk, log, bytes)) return segment_full();
@@ -293,8 +294,9 @@ std::optional<Error> add_record(Desk& desk, Transaction& transaction, std::strin
 }
 
 std::optional<Error> record_changes(Desk& desk, Transaction& transaction, std::span<const Found> found) {
-  std::string bytes = record_of(desk, transaction, found);
-  return bytes.empty() ? std::nullopt : add_record(desk, transaction, bytes);
+  bool puts = false;
+  std::string bytes = record_of(desk, transaction, found, &puts);
+  return bytes.empty() ? std::nullopt : add_record(desk, transaction, bytes, puts);
 }
 
 }  // namespace
@@ -358,7 +360,7 @@ std::optional<Error> commit_record(Desk& desk, Transaction& transaction, std::st
     Places places;
     add_log(desk, places);
     LockedRanges locked(desk, places.ranges);
-    if (auto no = add_record(desk, transaction, bytes)) return no;
+    if (auto no = add_record(desk, transaction, bytes, false)) return no;
     decide(desk, transaction);
     publish_puts(desk, transaction);
   }
