@@ -1,4 +1,5 @@
 """Spaces, and what one does in them."""
+import math
 from types import TracebackType
 from typing import Any, Iterator, List, Optional, Tuple, Type
 
@@ -12,12 +13,19 @@ _LEASE_OVER = "the lease is over, and the tuple back or another's; lease it for 
 
 
 def _milliseconds(seconds: Optional[float]) -> Optional[int]:
-    """nil is without end.
+    """nil is without end, and so is what is longer than a lifetime.
 
-    >>> _milliseconds(0.0001), _milliseconds(None), _milliseconds(-1)
-    (1, None, 0)
+    >>> _milliseconds(0.0001), _milliseconds(None), _milliseconds(-1), _milliseconds(float("inf"))
+    (1, None, 0, 1099511627776)
+    >>> _milliseconds(float("nan"))
+    Traceback (most recent call last):
+    ValueError: nan is no time; give seconds, or None
     """
-    return None if seconds is None else max(0, -int(-seconds * 1000 // 1))
+    if seconds is None:
+        return None
+    if seconds != seconds:
+        raise ValueError("nan is no time; give seconds, or None")
+    return min(max(0, math.ceil(min(seconds, 1e10) * 1000)), 1 << 40)
 
 
 class _Operations:

@@ -51,8 +51,8 @@ serves. Other commands start it by themselves on a single host; start it by hand
                    ends it (default: nowhere)
    --foreground    stay in the foreground; SIGTERM leaves
    --stop          the node leaves; programs that run in pods go on, and a node started later takes
-                   them up again. Tuples stay in the host's memory until it restarts
-   --discard       of --stop: all spaces are dropped
+                   them up again. Tuples stay in the host's memory until it restarts, durable ones on disk
+   --discard       of --stop: all spaces are dropped; durable ones are there again at the next start
 
 The settings are remembered: a node started without them, also by another command, comes back as
 it was.
