@@ -40,6 +40,9 @@ struct Raw {
 
 class Packer {
  public:
+  Packer() = default;
+  /// With room for so many bytes.
+  explicit Packer(size_t bytes) { out_.reserve(bytes); }
   Packer& array(size_t size);
   Packer& map(size_t size);
   Packer& add(std::string_view value);
