@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 constexpr std::string_view kProtocol = "GC1";
 constexpr size_t kBatch = 64 << 10;        // bytes of requests that do not wait for the message before theirs
 constexpr size_t kWindow = 1 << 20;        // bytes of them under way
-constexpr size_t kMaxRequest = (16 << 20) - 4096;  // bytes
+constexpr size_t kMaxRequest = (16 << 20) - 2 * kBatch;  // bytes: so much goes behind those that are not sent yet
 constexpr size_t kMostAnswered = 1024;     // answers that the node keeps for us behind a request that waits
 constexpr ptrdiff_t kMostGot = 4096;       // in one request
 constexpr std::chrono::steady_clock::duration kTick = 500ms, kReconnect = 50ms, kHeartbeat = 1s, kFirstPause = 1s, kLastPause = 4s;
@@ -220,7 +220,8 @@ Result<bool> Connection::put_back(Number take) {
 
 Number Connection::begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t life, bool windowed) {
   Guard guard(lock_);
-  if (windowed && window_ >= kWindow) wait(guard, [&] { return window_ < kWindow; });
+  // Until there is half of it: to wait again and again takes longer.
+  if (windowed && window_ >= kWindow) wait(guard, [&] { return window_ <= kWindow / 2; });
   auto number = append(request, asked, {.life = life}, {.windowed = windowed});
   if (!number) {
     asked->fail(number.error());

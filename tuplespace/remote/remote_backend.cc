@@ -1,5 +1,7 @@
 #include "tuplespace/remote/remote_backend.hh"
 
+#include <array>
+#include <atomic>
 #include <deque>
 
 #include "tuplespace/remote/messages.hh"
@@ -16,7 +18,18 @@ Error too_late() { return make_error(std::errc::timed_out, "no such tuple came i
 
 class RemotePutting final : public Putting, public Asked {
  public:
-  explicit RemotePutting(Connection& connection) : connection_(connection) {}
+  /// Of a thread's own, many in one piece of memory.
+  static std::shared_ptr<RemotePutting> make(Connection& connection) {
+    struct Block {
+      std::array<RemotePutting, 64> all;
+      size_t used = 0;
+    };
+    static thread_local std::shared_ptr<Block> block;
+    if (!block || block->used == block->all.size()) block = std::make_shared<Block>();
+    RemotePutting& made = block->all[block->used++];
+    made.connection_ = &connection;
+    return {block, &made};
+  }
   void tell(const Object&) override { is_done_.store(true, std::memory_order_release); }
   void fail(const Error& error) override {
     error_ = std::make_unique<Error>(error);
@@ -24,13 +37,13 @@ class RemotePutting final : public Putting, public Asked {
   }
   bool is_ready() override { return is_done_.load(std::memory_order_acquire); }
   Result<bool> get(const Wait& wait) override {
-    if (!is_ready() && !connection_.wait_until([this] { return is_ready(); }, wait)) return false;
+    if (!is_ready() && !connection_->wait_until([this] { return is_ready(); }, wait)) return false;
     if (error_) return *error_;
     return true;
   }
 
  private:
-  Connection& connection_;
+  Connection* connection_ = nullptr;
   std::atomic<bool> is_done_ = false;
   std::unique_ptr<Error> error_;  // before is_done_
 };
@@ -131,7 +144,7 @@ Result<std::shared_ptr<Putting>> RemoteBackend::begin_out(TupleView tuple) {
   if (auto no = refused(tuple)) return *no;
   auto connection = link_.connection();
   if (!connection) return connection.error();
-  auto putting = std::make_shared<RemotePutting>(**connection);
+  auto putting = RemotePutting::make(**connection);
   (*connection)->begin(out_request(name_, tuple, {}, {}), putting, 0, true);
   return std::shared_ptr<Putting>(std::move(putting));
 }
