@@ -84,6 +84,22 @@ bool read_tuple(const msgpack::object& from, Tuple& to, size_t depth) {
   return true;
 }
 
+bool read_view(const msgpack::object& from, msgpack::zone& zone, FieldView& to) {
+  switch (from.type) {
+    case msgpack::type::NIL: return to = {}, true;
+    case msgpack::type::BOOLEAN: return to = FieldView::of(from.via.boolean), true;
+    case msgpack::type::STR: return to.type = Type::kString, to.text = {from.via.str.ptr, from.via.str.size}, is_utf8(to.text);
+    case msgpack::type::BIN: return to.type = Type::kBytes, to.text = {from.via.bin.ptr, from.via.bin.size}, true;
+    case msgpack::type::FLOAT32:
+    case msgpack::type::FLOAT64: return to = FieldView::of(from.via.f64), true;
+    case msgpack::type::ARRAY: {
+      Tuple* nested = zone.allocate<Tuple>();
+      return to = FieldView::of(*nested), read_tuple(from, *nested, 2);
+    }
+    default: return to.type = Type::kInt, decode(from, to.integer);
+  }
+}
+
 bool read_template(const msgpack::object& from, Template& to, size_t depth);
 
 bool read_formal(const msgpack::object& from, Template& to) {
@@ -157,6 +173,14 @@ void add(Packer& packer, TemplateView wanted) {
 }
 bool decode(const msgpack::object& from, Tuple& to) { return read_tuple(from, to, 1); }
 bool decode(const msgpack::object& from, Template& to) { return read_template(from, to, 1); }
+bool decode(const msgpack::object& from, msgpack::zone& zone, TupleView& to) {
+  if (from.type != msgpack::type::ARRAY) return false;
+  auto fields = make_array<FieldView>(zone, from.via.array.size);
+  to = fields;
+  return std::equal(fields.begin(), fields.end(), from.via.array.ptr, [&](FieldView& field, const msgpack::object& element) {
+    return read_view(element, zone, field);
+  });
+}
 
 std::string encode(const Tuple& tuple) {
   Packer packer;

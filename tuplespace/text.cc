@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -382,9 +383,23 @@ Result<Tuple> parse_tuple(std::string_view text) {
   return tuple;
 }
 
+namespace {
+
+// How many bytes of ASCII it begins with, by eights.
+size_t ascii_prefix(std::string_view text) {
+  size_t length = 0;
+  for (uint64_t eight; length + sizeof eight <= text.size(); length += sizeof eight) {
+    std::memcpy(&eight, text.data() + length, sizeof eight);
+    if (eight & 0x8080808080808080) break;
+  }
+  return length;
+}
+
+}  // namespace
+
 // RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
 bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
+  for (size_t i = ascii_prefix(text); i < text.size();) {
     auto lead = static_cast<unsigned char>(text[i]);
     size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
                     : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;

@@ -3,19 +3,22 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <memory>
 
 namespace godwit {
 namespace {
 
-// Walks an encoded object without building it. Every element of an array or map takes at least a byte,
+// Visits an encoded object, which has so many elements at most. Every element of an array or map takes at least a byte,
 // so a sum of announced elements above the message's size is a lie, and never allocated for.
-class Surveyor : public msgpack::null_visitor {
+template <class Visitor>
+class Bounded : public Visitor {
  public:
-  explicit Surveyor(size_t most_elements) : budget_(most_elements) {}
-  bool start_array(uint32_t size) { return deeper() && spend(size); }
-  bool start_map(uint32_t size) { return deeper() && spend(2 * static_cast<uint64_t>(size)); }
-  bool end_array() { return --depth_, true; }
-  bool end_map() { return --depth_, true; }
+  template <class... Arguments>
+  explicit Bounded(size_t most_elements, Arguments... arguments) : Visitor(arguments...), budget_(most_elements) {}
+  bool start_array(uint32_t size) { return deeper() && spend(size) && Visitor::start_array(size); }
+  bool start_map(uint32_t size) { return deeper() && spend(2 * static_cast<uint64_t>(size)) && Visitor::start_map(size); }
+  bool end_array() { return --depth_, Visitor::end_array(); }
+  bool end_map() { return --depth_, Visitor::end_map(); }
   void parse_error(size_t, size_t) {}
   void insufficient_bytes(size_t, size_t) { cut_off_ = true; }
   bool cut_off() const { return cut_off_; }
@@ -31,6 +34,9 @@ class Surveyor : public msgpack::null_visitor {
   size_t depth_ = 0;
   bool cut_off_ = false;
 };
+
+using Surveyor = Bounded<msgpack::null_visitor>;
+using Builder = Bounded<msgpack::v2::detail::create_object_visitor>;
 
 // msgpack wants a stream with write(); std::string has append().
 struct Appender {
@@ -55,18 +61,29 @@ Result<std::optional<size_t>> first_object(std::string_view bytes) {
   return make_error(std::errc::bad_message, "malformed msgpack");
 }
 
-Result<msgpack::object_handle> unpack(std::string_view bytes, size_t most_elements) {
+namespace {
+
+bool borrow(msgpack::type::object_type, size_t, void*) { return true; }
+
+Result<msgpack::object_handle> unpack(std::string_view bytes, size_t most_elements, msgpack::unpack_reference_func borrows) {
   const auto bad = [] { return make_error(std::errc::bad_message, "malformed msgpack"); };
   try {
-    Surveyor surveyor(std::min(bytes.size(), most_elements));
+    auto zone = std::make_unique<msgpack::zone>();
+    Builder builder(std::min(bytes.size(), most_elements), borrows, nullptr, msgpack::unpack_limit());
+    builder.set_zone(*zone);
     size_t offset = 0;
-    if (!msgpack::parse(bytes.data(), bytes.size(), offset, surveyor)) return bad();
+    if (!msgpack::parse(bytes.data(), bytes.size(), offset, builder)) return bad();
     if (offset != bytes.size()) return bad();
-    return msgpack::unpack(bytes.data(), bytes.size());
+    return msgpack::object_handle(builder.data(), std::move(zone));
   } catch (const std::exception&) {
     return bad();
   }
 }
+
+}  // namespace
+
+Result<msgpack::object_handle> unpack(std::string_view bytes, size_t most_elements) { return unpack(bytes, most_elements, nullptr); }
+Result<msgpack::object_handle> unpack_borrowing(std::string_view bytes, size_t most_elements) { return unpack(bytes, most_elements, borrow); }
 
 #define GODWIT_PACK(statement) \
   Appender appender{out_};     \

@@ -24,6 +24,8 @@ inline constexpr size_t kMaxNesting = 80;  // of anything that comes from outsid
 
 /// Exactly one object, with nothing behind it, and no more elements in all of its arrays and maps than that. Errors: bad_message.
 Result<msgpack::object_handle> unpack(std::string_view bytes, size_t most_elements = ~size_t{0});
+/// The same; its texts are borrowed from the bytes.
+Result<msgpack::object_handle> unpack_borrowing(std::string_view bytes, size_t most_elements = ~size_t{0});
 /// Bytes of the object that these begin with; nullopt: it goes on behind them. Errors: bad_message.
 Result<std::optional<size_t>> first_object(std::string_view bytes);
 
@@ -38,6 +40,9 @@ struct Raw {
 
 class Packer {
  public:
+  Packer() = default;
+  /// With room for so many bytes.
+  explicit Packer(size_t bytes) { out_.reserve(bytes); }
   Packer& array(size_t size);
   Packer& map(size_t size);
   Packer& add(std::string_view value);

@@ -11,7 +11,7 @@ using namespace godwit;
 using testing::check;
 
 void check_request(const clients::Request& request) {
-  for (const Tuple& tuple : request.tuples) check(tuple.arity() <= clients::kLongestList, "a tuple has few fields");
+  for (TupleView tuple : request.tuples) check(tuple.size() <= clients::kLongestList, "a tuple has few fields");
   if (request.within) check_request(*request.within);
 }
 

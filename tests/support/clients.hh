@@ -170,6 +170,8 @@ class RawClient {
   }
   const std::map<uint64_t, Packed>& open() const { return open_; }
   const std::map<uint64_t, Answered>& answers() const { return answers_; }
+  /// How often the node has answered it.
+  int told(uint64_t number) const { return told_.contains(number) ? told_.at(number) : 0; }
   uint64_t next() const { return next_; }
   std::optional<int> over() const { return over_; }
 
@@ -197,6 +199,7 @@ class RawClient {
     uint64_t number = 0;
     ASSERT_TRUE(decode(answer, parts) && decode(parts[0], number));
     Answered said{parts[1].is_nil() ? 0 : code_of(parts[1]), pack(parts[2])};
+    ++told_[number];
     if (open_.erase(number)) answers_[number] = said;
   }
 
@@ -207,6 +210,7 @@ class RawClient {
   bool heard_ = false;
   std::map<uint64_t, Packed> open_;
   std::map<uint64_t, Answered> answers_;
+  std::map<uint64_t, int> told_;
   std::optional<int> over_;
   void* dealer_ = nullptr;
 };

@@ -2,6 +2,7 @@
 
 #include <zmq.h>
 
+#include <algorithm>
 #include <chrono>
 #include <span>
 #include <vector>
@@ -68,10 +69,11 @@ Endpoint::~Endpoint() {
   if (context_) zmq_ctx_term(context_);
 }
 
-void Endpoint::wait(std::span<const int> fds, std::chrono::milliseconds time) {
+bool Endpoint::wait(std::span<const int> fds, std::chrono::milliseconds time) {
   std::vector<zmq_pollitem_t> items = {{router_, 0, ZMQ_POLLIN, 0}, {zap_, 0, ZMQ_POLLIN, 0}};
   for (int fd : fds) items.push_back({nullptr, fd, ZMQ_POLLIN, 0});
   zmq_poll(items.data(), static_cast<int>(items.size()), time.count());
+  return std::any_of(items.begin() + 2, items.end(), [](const zmq_pollitem_t& item) { return item.revents != 0; });
 }
 
 // key: what ZAP said of who sent it. False: none is here.

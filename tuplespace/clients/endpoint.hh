@@ -28,7 +28,8 @@ class Endpoint {
   const std::string& address() const { return address_; }
 
   /// Waits until a message is here, one of the descriptors can be read, or the time is over.
-  void wait(std::span<const int> fds, std::chrono::milliseconds time);
+  /// returns  whether it is one of the descriptors.
+  bool wait(std::span<const int> fds, std::chrono::milliseconds time);
   /// Answers all handshakes that wait for it.
   void admit();
 

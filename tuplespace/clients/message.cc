@@ -29,7 +29,7 @@ constexpr Form kForms[] = {
     {"end", Op::kEnd, ""},
 };
 
-bool read_request(const msgpack::object& from, Request& to);
+bool read_request(const msgpack::object& from, msgpack::zone& zone, Request& to);
 
 // Before anything is made of it: what is built of an element takes many times its bytes.
 bool has_short_lists(const msgpack::object& from) {
@@ -53,19 +53,28 @@ bool read_options(const msgpack::object& from, SpaceOptions& to) {
   return fine && (!blocks || decode(*blocks, to.blocks_when_full)) && (!durable || decode(*durable, to.durable));
 }
 
-bool read_within(const msgpack::object& from, Request& to) {
+bool read_tuples(std::span<const msgpack::object> from, msgpack::zone& zone, std::span<const TupleView>& to) {
+  if (from.size() > kLongestList) return false;
+  auto tuples = make_array<TupleView>(zone, from.size());
+  to = tuples;
+  return std::equal(tuples.begin(), tuples.end(), from.begin(), [&](TupleView& tuple, const msgpack::object& one) {
+    return has_short_lists(one) && decode(one, zone, tuple);
+  });
+}
+
+bool read_within(const msgpack::object& from, msgpack::zone& zone, Request& to) {
   to.within = std::make_unique<Request>();
-  if (!read_request(from, *to.within)) return false;
+  if (!read_request(from, zone, *to.within)) return false;
   Op op = to.within->op;
   return op == Op::kOut || op == Op::kIn || op == Op::kRd || op == Op::kCount;
 }
 
-bool read_parameter(char kind, const msgpack::object& from, Request& to) {
+bool read_parameter(char kind, const msgpack::object& from, msgpack::zone& zone, Request& to) {
   switch (kind) {
     case 's': return decode(from, to.space);
     case '>': return decode(from, to.to);
-    case 'T': return has_short_lists(from) && decode(from, to.tuples);
-    case 't': return has_short_lists(from) && (to.tuples.resize(1), decode(from, to.tuples[0]));
+    case 'T': return from.type == msgpack::type::ARRAY && read_tuples({from.via.array.ptr, from.via.array.size}, zone, to.tuples);
+    case 't': return read_tuples({&from, 1}, zone, to.tuples);
     case 'W': return has_short_lists(from) && decode(from, to.wanted);
     case 'w': return from.is_nil() || read_time(from, to.wait);
     case 'd': return read_time(from, to.time);
@@ -73,24 +82,24 @@ bool read_parameter(char kind, const msgpack::object& from, Request& to) {
     case 'n': return to.numbers.resize(1), decode(from, to.numbers[0]);
     case 'N': return has_short_lists(from) && decode(from, to.numbers);
     case 'o': return read_options(from, to.options);
-    case 'r': return read_within(from, to);
+    case 'r': return read_within(from, zone, to);
   }
   return false;
 }
 
-bool read_request(const msgpack::object& from, Request& to) {
+bool read_request(const msgpack::object& from, msgpack::zone& zone, Request& to) {
   std::string_view name;
   if (from.type != msgpack::type::ARRAY || from.via.array.size == 0 || !decode(from.via.array.ptr[0], name)) return false;
   auto form = std::find_if(std::begin(kForms), std::end(kForms), [&](const Form& one) { return one.name == name; });
   if (form == std::end(kForms) || from.via.array.size != form->parameters.size() + 1) return false;
   to.op = form->op;
   for (size_t i = 0; i < form->parameters.size(); ++i)
-    if (!read_parameter(form->parameters[i], from.via.array.ptr[i + 1], to)) return false;
+    if (!read_parameter(form->parameters[i], from.via.array.ptr[i + 1], zone, to)) return false;
   return true;
 }
 
 // What within carries is no further one.
-bool read_message(const msgpack::object& from, Message& to) {
+bool read_message(const msgpack::object& from, msgpack::zone& zone, Message& to) {
   if (from.type != msgpack::type::ARRAY || from.via.array.size != 4) return false;
   const msgpack::object* parts = from.via.array.ptr;
   Bin session;
@@ -100,16 +109,16 @@ bool read_message(const msgpack::object& from, Message& to) {
   if (to.floor == 0 || to.first >> 62 || to.floor > to.first || parts[3].via.array.size > kMostRequests) return false;
   to.requests.resize(parts[3].via.array.size);
   for (size_t i = 0; i < to.requests.size(); ++i)
-    if (!read_request(parts[3].via.array.ptr[i], to.requests[i])) return false;
+    if (!read_request(parts[3].via.array.ptr[i], zone, to.requests[i])) return false;
   return true;
 }
 
 }  // namespace
 
 Result<Message> read(std::string_view bytes) {
-  auto object = unpack(bytes, kMostElements);
+  auto object = unpack_borrowing(bytes, kMostElements);
   Message message;
-  if (!object || !read_message(object->get(), message))
+  if (!object || !read_message(object->get(), *object->zone(), message))
     return make_error(std::errc::bad_message, "this is no message of a client; see docs/protocol.md");
   message.owner = std::move(*object);
   return message;

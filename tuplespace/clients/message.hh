@@ -6,6 +6,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,11 +32,11 @@ enum class Op {
 
 using Milliseconds = std::chrono::milliseconds;
 
-/// What of it an operation has is in the table of message.cc. Texts are borrowed from the message.
+/// What of it an operation has is in the table of message.cc. Texts and tuples are borrowed from the message.
 struct Request {
   Op op = Op::kEnd;
   std::string_view space, to;
-  std::vector<Tuple> tuples;
+  std::span<const TupleView> tuples;
   std::vector<Template> wanted;
   std::optional<Milliseconds> wait;  // nullopt: without end
   std::optional<Milliseconds> time;  // nullopt: for good
@@ -50,10 +51,10 @@ struct Message {
   std::string session;
   uint64_t floor = 0, first = 0;
   std::vector<Request> requests;
-  msgpack::object_handle owner;  // of what is borrowed
+  msgpack::object_handle owner;  // of what is borrowed, but for texts
 };
 
-/// errors  bad_message.
+/// Texts are borrowed from the bytes. errors  bad_message.
 Result<Message> read(std::string_view bytes);
 
 /// ERROR and RESULT of an answer, one after the other.

@@ -41,7 +41,7 @@ Server::Step Server::of_net(Session& session, Request& request, std::vector<Outc
   if (auto no = has_no_waiter_left(session)) return *no;
   auto waiting = std::make_unique<Waiting>(Waiting{op, std::string(kNetSpace)});
   waiting->wanted = std::move(request.wanted);
-  waiting->tuples = std::move(request.tuples);
+  for (TupleView tuple : request.tuples) waiting->tuples.push_back(to_tuple(tuple));
   wait(session, number, std::move(waiting), request.wait);
   nets_.emplace(&session, number);
   net_rung_ = true;
@@ -49,7 +49,7 @@ Server::Step Server::of_net(Session& session, Request& request, std::vector<Outc
 }
 
 // nullopt: there is nothing now, or no room.
-Server::Step Server::try_net(Session& session, uint64_t number, Op op, std::span<const Template> wanted, std::span<const Tuple> tuples) {
+Server::Step Server::try_net(Session& session, uint64_t number, Op op, std::span<const Template> wanted, std::span<const TupleView> tuples) {
   TemplateViews views(wanted);
   if (op == Op::kAll) {
     Packer all;
@@ -70,7 +70,7 @@ Server::Step Server::try_net(Session& session, uint64_t number, Op op, std::span
   if (auto noted = note_doubt(session, number); !noted) return noted.error();
   Result<void> put;
   std::optional<Tuple> taken;
-  if (op == Op::kOut) put = mediator_.out(views_of(tuples[0]), Clock::now());
+  if (op == Op::kOut) put = mediator_.out(tuples[0], Clock::now());
   else taken = mediator_.inp(views);
   GODWIT_FAULT_POINT("clients.after_doubtful");
   if (op == Op::kOut && put) return std::optional(done(true));
@@ -112,7 +112,9 @@ void Server::look_at_net() {
   uint32_t mark = net_.subscribe(TemplateViews(all));
   for (auto [session, number] : std::set(nets_)) {
     const Waiting& waiting = *session->slots[number].waiting;
-    auto answer = try_net(*session, number, waiting.op, waiting.wanted, waiting.tuples);
+    std::vector<FieldView> put = waiting.op == Op::kOut ? views_of(waiting.tuples[0]) : std::vector<FieldView>();
+    TupleView tuple = put;
+    auto answer = try_net(*session, number, waiting.op, waiting.wanted, {&tuple, 1});
     if (answer && !*answer) continue;
     settle(*session, session->begun, {number, answer ? std::move(**answer) : failed(answer.error()), waiting.op != Op::kRd});
     unsent_.insert(session);

@@ -61,8 +61,8 @@ Server::Step Server::operate(Session& session, store::Transaction& transaction, 
 
 Server::Step Server::put(store::Store& store, store::Transaction& transaction, Request& request) {
   store::Lifetime lifetime{0, request.time ? store::due_after(*request.time) : 0};
-  for (const Tuple& tuple : request.tuples)
-    if (auto put = store.out_within(transaction, views_of(tuple), lifetime); !put) return put.error();
+  for (TupleView tuple : request.tuples)
+    if (auto put = store.out_within(transaction, tuple, lifetime); !put) return put.error();
   return std::optional(done(true));
 }
 
@@ -142,14 +142,10 @@ Server::Step Server::operate_alone(Session& session, Request& request, std::vect
 }
 
 Server::Step Server::got(Session& session, Request& request, std::vector<Outcome>& outcomes) {
-  std::vector<uint64_t> numbers;
-  for (uint64_t number : request.numbers) {
-    auto slot = session.slots.find(number);
-    if (slot != session.slots.end() && slot->second.is_done()) numbers.push_back(number);
-  }
-  std::sort(numbers.begin(), numbers.end());
-  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
-  if (auto done = forget(session, numbers); !done) return done.error();
+  std::vector<Run> runs;
+  for (uint64_t number : request.numbers)
+    if (session.slots.find(number)) runs.push_back({number, number});
+  if (auto done = forget(session, runs); !done) return done.error();
   outcomes[0].kept = false;
   return std::optional(done(nullptr));
 }
@@ -163,7 +159,7 @@ Server::Step Server::put_if(Session& session, Request& request, std::vector<Outc
   uint64_t number = outcomes[0].number, begun = std::max(session.begun, number);
   store::Transaction& transaction = ledger_.transaction();
   outcomes[0].answer = done(true);
-  if (auto put = store->out_within(transaction, views_of(request.tuples[0])); !put) return put.error();
+  if (auto put = store->out_within(transaction, request.tuples[0]); !put) return put.error();
   if (auto put = put_record(transaction, session, begun, outcomes); !put) return put.error();
   GODWIT_FAULT_POINT("clients.before_commit");
   using Condition = store::Store::Condition;
@@ -305,15 +301,12 @@ Server::Step Server::unwatch(Session& session, Request& request, std::vector<Out
 }
 
 Server::Step Server::cancel(Session& session, Request& request, std::vector<Outcome>& outcomes) {
-  auto slot = session.slots.find(request.number());
-  if (slot == session.slots.end() || (!slot->second.waiting && !slot->second.taken)) return std::optional(done(false));
-  if (slot->second.waiting && slot->second.waiting->request) {  // it may just have come
-    look_at(session, request.number());
-    slot = session.slots.find(request.number());
-  }
-  if (slot->second.taken) {
+  Slot* slot = session.slots.find(request.number());
+  if (!slot || (!slot->waiting && !slot->taken)) return std::optional(done(false));
+  if (slot->waiting && slot->waiting->request) look_at(session, request.number());  // it may just have come
+  if (slot->taken) {
     if (auto back = put_back(session.id, request.number()); !back) return back.error();
-  } else if (slot->second.waiting) {
+  } else if (slot->waiting) {
     stop_waiting(session, request.number());
   } else {
     return std::optional(done(false));

@@ -37,31 +37,6 @@ bool looks_only(Op op) {
   }
 }
 
-// Answers as the ledger keeps them: [FIRST, LAST, ERROR, RESULT]..., those of the same text in a row together.
-class Answers {
- public:
-  void add(uint64_t number, const Body& answer) {
-    if (last_ + 1 != number || answer != answer_) {
-      close();
-      first_ = number;
-      answer_ = answer;
-    }
-    last_ = number;
-  }
-  std::string take() {
-    close();
-    return packer_.take();
-  }
-
- private:
-  void close() {
-    if (first_) packer_.array(4).add(first_).add(last_).add(Raw{answer_});
-  }
-  uint64_t first_ = 0, last_ = 0;
-  Body answer_;
-  Packer packer_;
-};
-
 }  // namespace
 
 std::vector<std::pair<uint64_t, Body>> read_answers(std::string_view packed) {
@@ -104,40 +79,38 @@ void Server::handle(Session& session, Message& message) {
 }
 
 void Server::confirm(Session& session, uint64_t floor) {
-  std::vector<uint64_t> numbers;
-  for (auto& [number, slot] : session.slots) {
-    if (number >= floor) break;
-    if (slot.is_done()) numbers.push_back(number);
-  }
   uint64_t before = std::exchange(session.floor, std::max(session.floor, floor));
-  if (!forget(session, numbers)) session.floor = before;
+  Run below{0, floor - 1};
+  if (!forget(session, {&below, 1})) session.floor = before;
 }
 
-// Their answers are confirmed. That of a taken tuple is so in the ledger before anybody hears of it: also should the node be killed,
-// the tuple is the client's.
-Result<void> Server::forget(Session& session, std::span<const uint64_t> numbers) {
+// Those that have answers: they are confirmed. That of a taken tuple is so in the ledger before anybody hears of it: also should
+// the node be killed, the tuple is the client's.
+Result<void> Server::forget(Session& session, std::span<const Run> runs) {
   bool taken = false;
-  for (uint64_t number : numbers) {
-    if (!session.slots[number].taken) continue;
-    taken = true;
-    if (auto dropped = ledger_.drop_taken(session.id, number); !dropped) return ledger_.roll_back(), dropped.error();
-  }
+  for (const Run& run : runs)
+    for (auto [it, end] = session.slots.of(run); it != end; ++it) {
+      if (!it->second.taken) continue;
+      taken = true;
+      if (auto dropped = ledger_.drop_taken(session.id, it->first); !dropped) return ledger_.roll_back(), dropped.error();
+    }
   if (taken)
     if (auto done = commit(session, session.begun, {}, true); !done) return done;
-  for (uint64_t number : numbers) {
-    auto slot = session.slots.find(number);
-    session.usage->memory -= slot->second.memory();
-    if (slot->second.record) --session.records[slot->second.record];
-    session.slots.erase(slot);
-  }
+  for (const Run& run : runs)
+    for (auto [it, end] = session.slots.of(run); it != end;) {
+      const Slot& slot = it->second;
+      if (slot.is_done()) session.usage->memory -= slot.memory();
+      if (slot.record) session.records[slot.record] -= 1 + slot.more;
+      it = slot.is_done() ? session.slots.erase(it) : std::next(it);
+    }
   return {};
 }
 
 // Whether the request is to be begun. What has an answer is answered again.
 bool Server::is_new(Session& session, uint64_t number, const Request& request) {
   if (number < session.floor) return false;
-  if (auto slot = session.slots.find(number); slot != session.slots.end()) {
-    if (slot->second.is_done()) session.to_send.push_back(number);
+  if (const Slot* slot = session.slots.find(number)) {
+    if (slot->is_done()) session.to_send.push_back({number, number});
     return false;
   }
   if (number > session.begun) return true;
@@ -160,7 +133,8 @@ bool Server::run_batch(Session& session, std::span<Request> requests, uint64_t f
     } else if (*step) {
       outcome.answer = std::move(**step);
       pending_ += outcome.answer.size() + sizeof(Slot);
-      outcomes.push_back(std::move(outcome));
+      if (!outcomes.empty() && outcomes.back().goes_on_with(outcome)) ++outcomes.back().more;
+      else outcomes.push_back(std::move(outcome));
     }
   }
   pending_ = 0;
@@ -184,18 +158,18 @@ void Server::run_alone(Session& session, Request& request, uint64_t number) {
   else if (auto done = commit(session, begun, outcomes); !done) settle(session, begun, {number, failed(done.error())});
 }
 
-// Puts the record of all that the client may have to be told again.
+// Puts the record of all that the client may have to be told again: [FIRST, LAST, ERROR, RESULT]...
 Result<void> Server::put_record(store::Transaction& transaction, Session& session, uint64_t begun, std::span<const Outcome> outcomes) {
-  Answers answers;
+  Packer answers;
   for (const Outcome& outcome : outcomes)
-    if (outcome.kept && !outcome.taken) answers.add(outcome.number, outcome.answer);
-  std::string packed = answers.take();
-  return ledger_.put_record(transaction, {session.id, session.serial + 1, session.key, begun, session.floor, packed});
+    if (outcome.kept && !outcome.taken) answers.array(4).add(outcome.number).add(outcome.last()).add(Raw{outcome.answer});
+  return ledger_.put_record(transaction, {session.id, session.serial + 1, session.key, begun, session.floor, answers.bytes()});
 }
 
 // The ledger's transaction happens, with the record of what it means to the session. An error: nothing has.
 Result<void> Server::commit(Session& session, uint64_t begun, std::span<Outcome> outcomes, bool always) {
-  for (const Outcome& outcome : outcomes) std::erase(session.to_open, outcome.number);  // it is done at once
+  for (const Outcome& outcome : outcomes)  // done at once
+    std::erase_if(session.to_open, [&](uint64_t number) { return outcome.number <= number && number <= outcome.last(); });
   bool records = always || begun > session.begun || !session.to_open.empty() ||
                  std::any_of(outcomes.begin(), outcomes.end(), [](const Outcome& one) { return one.kept && !one.taken; });
   bool changes = records || !outcomes.empty();
@@ -204,7 +178,7 @@ Result<void> Server::commit(Session& session, uint64_t begun, std::span<Outcome>
     for (uint64_t number : session.to_open)
       if (auto put = ledger_.put_open(session.id, number); !put) return put;
     for (const Outcome& outcome : outcomes)
-      if (auto slot = session.slots.find(outcome.number); slot != session.slots.end() && slot->second.open)
+      if (const Slot* slot = session.slots.find(outcome.number); slot && slot->open)
         if (auto dropped = ledger_.drop_open(session.id, outcome.number); !dropped) return dropped;
     if (records) {
       for (const auto& [serial, unconfirmed] : session.records)
@@ -230,15 +204,15 @@ void Server::recorded(Session& session, uint64_t begun, std::span<Outcome> outco
   if (in_ledger) session.records[++session.serial] = 0;
   for (Outcome& outcome : outcomes) {
     if (session.slots[outcome.number].waiting) stop_waiting(session, outcome.number);
-    session.to_begin_again.erase(outcome.number);
+    session.to_begin_again.erase(session.to_begin_again.lower_bound(outcome.number), session.to_begin_again.upper_bound(outcome.last()));
     Slot& slot = session.slots[outcome.number];
     bool has_record = in_ledger && outcome.kept && !outcome.taken;
     if (slot.is_done()) session.usage->memory -= slot.memory();
     if (slot.record) --session.records[slot.record];
-    slot = {std::move(outcome.answer), has_record ? session.serial : 0, outcome.taken, false, nullptr};
-    if (has_record) ++session.records[session.serial];
+    slot = {std::move(outcome.answer), has_record ? session.serial : 0, outcome.taken, false, nullptr, outcome.more};
+    if (has_record) session.records[session.serial] += 1 + outcome.more;
     session.usage->memory += slot.memory();
-    session.to_send.push_back(outcome.number);
+    session.to_send.push_back({outcome.number, outcome.last()});
   }
 }
 

@@ -31,6 +31,11 @@ uint64_t random_start() {
   return (uint64_t{device()} << 32 | device()) >> 2 | 1;
 }
 
+void append(std::vector<Run>& runs, uint64_t number) {
+  if (!runs.empty() && runs.back().last + 1 == number) ++runs.back().last;
+  else runs.push_back({number, number});
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::make(const Home& home, const shared::Segment& segment) {
@@ -99,9 +104,11 @@ void Server::on_written() {
 void Server::run() {
   for (auto looked = Clock::now(); !stop_;) {
     const int fds[] = {bell_.get(), registry_.fd()};
-    endpoint_->wait(std::span(fds, registry_.fd() < 0 ? 1 : 2), time_to_wait());
-    eventfd_t rings;
-    eventfd_read(bell_.get(), &rings);
+    if (endpoint_->wait(std::span(fds, registry_.fd() < 0 ? 1 : 2), time_to_wait())) {
+      eventfd_t rings;
+      eventfd_read(bell_.get(), &rings);
+      refresh_clients();
+    }
     endpoint_->admit();
     receive();
     for (uint32_t request : store::answered(mine_)) look_at(request);
@@ -361,7 +368,7 @@ void Server::send(Session& session, bool at_least_one) {
     return;
   }
   Reply reply(session.id, incarnation_);
-  std::vector<uint64_t> numbers = std::exchange(session.to_send, {}), here;
+  std::vector<Run> runs = std::exchange(session.to_send, {}), here;
   unsent_.erase(&session);
   if (session.route.empty()) return;
   auto send_reply = [&] {
@@ -372,16 +379,19 @@ void Server::send(Session& session, bool at_least_one) {
     return sent == Endpoint::Sent::kYes;
   };
   size_t i = 0;
-  for (bool goes_on = true; goes_on && i < numbers.size(); ++i) {
-    auto slot = session.slots.find(numbers[i]);
-    if (slot == session.slots.end() || !slot->second.is_done()) continue;
-    reply.add(numbers[i], slot->second.answer);
-    here.push_back(numbers[i]);
-    if (reply.size() >= kReplyBytes) goes_on = send_reply();
+  for (bool goes_on = true; i < runs.size(); ++i) {
+    for (uint64_t& number = runs[i].first; goes_on && number <= runs[i].last; ++number) {
+      const Slot* slot = session.slots.find(number);
+      if (!slot || !slot->is_done()) continue;
+      reply.add(number, slot->answer);
+      append(here, number);
+      if (reply.size() >= kReplyBytes) goes_on = send_reply();
+    }
+    if (!goes_on) break;
   }
   if (!reply.is_empty() || at_least_one) send_reply();
   if (session.to_send.empty()) return;  // or the route is gone: the client will ask again
-  session.to_send.insert(session.to_send.end(), numbers.begin() + static_cast<long>(i), numbers.end());
+  session.to_send.insert(session.to_send.end(), runs.begin() + static_cast<long>(i), runs.end());
   unsent_.insert(&session);
 }
 

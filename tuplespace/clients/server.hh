@@ -42,12 +42,18 @@ class Server {
   void on_written();
 
  private:
-  // What became of a request at once.
+  // What became of a request at once; and of some behind it, that came to the same.
   struct Outcome {
     uint64_t number;
     Body answer;
     bool kept = true;    // in the ledger: for one that changes something
     bool taken = false;  // as a tuple there
+    uint64_t more = 0;
+
+    uint64_t last() const { return number + more; }
+    bool goes_on_with(const Outcome& next) const {
+      return next.number == last() + 1 && next.kept == kept && !taken && !next.taken && next.answer == answer;
+    }
   };
   using Step = Result<std::optional<Body>>;  // nullopt: it waits
 
@@ -79,7 +85,7 @@ class Server {
   // requests.cc: each request once
   void handle(Session& session, Message& message);
   void confirm(Session& session, uint64_t floor);
-  Result<void> forget(Session& session, std::span<const uint64_t> numbers);
+  Result<void> forget(Session& session, std::span<const Run> runs);
   bool is_new(Session& session, uint64_t number, const Request& request);
   bool run_batch(Session& session, std::span<Request> requests, uint64_t first);
   void run_alone(Session& session, Request& request, uint64_t number);
@@ -135,7 +141,7 @@ class Server {
 
   // net.cc: the space of socket traffic
   Step of_net(Session& session, Request& request, std::vector<Outcome>& outcomes);
-  Step try_net(Session& session, uint64_t number, Op op, std::span<const Template> wanted, std::span<const Tuple> tuples);
+  Step try_net(Session& session, uint64_t number, Op op, std::span<const Template> wanted, std::span<const TupleView> tuples);
   Step copy_net(Session& session, Request& request);
   void look_at_net();
 

@@ -46,16 +46,64 @@ struct Waiting {
   std::optional<Timers::iterator> timer{};
 };
 
-/// A request that was begun and whose answer is not confirmed.
+/// A request that was begun and whose answer is not confirmed; or several in a row that came to the same.
 struct Slot {
   Body answer;                       // empty: it has none yet
   uint64_t record = 0;               // that has the answer, by its serial; 0: none
   bool taken = false;                // the ledger has the tuple that is its answer
   bool open = false;                 // the ledger says that it is open
   std::unique_ptr<Waiting> waiting;
+  uint64_t more = 0;                 // requests behind the first; 0 of one that has taken, is open or waits
 
   bool is_done() const { return !answer.empty(); }
-  uint64_t memory() const { return sizeof(Slot) + answer.size(); }
+  uint64_t memory() const { return (1 + more) * (sizeof(Slot) + answer.size()); }  // as if each had its own
+};
+
+/// Numbers of requests in a row.
+struct Run {
+  uint64_t first, last;
+};
+
+/// The slots of a session, by the number of their first request.
+class Slots {
+ public:
+  using iterator = std::map<uint64_t, Slot>::iterator;
+  iterator begin() { return slots_.begin(); }
+  iterator end() { return slots_.end(); }
+  bool empty() const { return slots_.empty(); }
+  iterator erase(iterator slot) { return slots_.erase(slot); }
+
+  /// That which the request is in; null: none.
+  Slot* find(uint64_t number) {
+    auto behind = slots_.upper_bound(number);
+    if (behind == begin()) return nullptr;
+    auto& [first, slot] = *std::prev(behind);
+    return number - first <= slot.more ? &slot : nullptr;
+  }
+  /// The request's own.
+  Slot& operator[](uint64_t number) {
+    auto [own, behind] = of({number, number});
+    return own != behind ? own->second : slots_.emplace_hint(behind, number, Slot())->second;
+  }
+  /// Those of these requests and no others, up to the second.
+  std::pair<iterator, iterator> of(Run run) {
+    auto first = cut(run.first);
+    return {first, cut(run.last + 1)};
+  }
+
+ private:
+  // The first slot from that number on. What goes on there from before is two from now on.
+  iterator cut(uint64_t number) {
+    auto behind = slots_.lower_bound(number);
+    if (behind == begin()) return behind;
+    auto& [first, slot] = *std::prev(behind);
+    if (number - first > slot.more) return behind;
+    Slot rest{slot.answer, slot.record, false, false, nullptr, first + slot.more - number};
+    slot.more = number - first - 1;
+    return slots_.emplace_hint(behind, number, std::move(rest));
+  }
+
+  std::map<uint64_t, Slot> slots_;
 };
 
 struct Session {
@@ -69,11 +117,11 @@ struct Session {
   uint64_t floor = 1, begun = 0;
   uint64_t recovered = 0;                // begun by an earlier node up to here
   std::set<uint64_t> to_begin_again;     // of those, that are open
-  std::map<uint64_t, Slot> slots;
+  Slots slots;
   uint64_t serial = 0;                   // of the last record
   std::map<uint64_t, uint64_t> records;  // by serial: answers in it that are not confirmed
   std::vector<uint64_t> to_open;         // that the ledger does not know yet to be open
-  std::vector<uint64_t> to_send;
+  std::vector<Run> to_send;
   bool is_ending = false;                // as soon as all answers are sent
   uint64_t unwritten = 0;                // number of the record that must be on disk before anything is sent
   std::deque<std::string> backlog;       // messages, until the key's rate allows them

@@ -107,7 +107,7 @@ bool Server::wait_for_room(Session& session, Request& request, uint64_t number, 
   if (request.wait == Milliseconds(0)) return settle(session, std::max(session.begun, number), {number, done(false)}), true;
   if (has_no_waiter_left(session)) return false;
   auto waiting = std::make_unique<Waiting>(Waiting{Op::kOut, std::string(request.space), *store});
-  waiting->tuples = std::move(request.tuples);
+  for (TupleView tuple : request.tuples) waiting->tuples.push_back(to_tuple(tuple));
   waiting->due = request.time ? store::due_after(*request.time) : 0;
   for (const Tuple& tuple : waiting->tuples) waiting->memory += store::encoded_size(views_of(tuple));
   session.usage->memory += waiting->memory;

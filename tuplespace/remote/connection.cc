@@ -1,11 +1,13 @@
 #include "tuplespace/remote/connection.hh"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <list>
 #include <thread>
@@ -18,9 +20,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::string_view kProtocol = "GC1";
-constexpr size_t kBatch = 32 << 10;        // bytes of requests that do not wait for the message before theirs
+constexpr size_t kBatch = 64 << 10;        // bytes of requests that do not wait for the message before theirs
 constexpr size_t kWindow = 1 << 20;        // bytes of them under way
-constexpr size_t kMaxRequest = (16 << 20) - 4096;  // bytes
+constexpr size_t kMaxRequest = (16 << 20) - 2 * kBatch;  // bytes: so much goes behind those that are not sent yet
 constexpr size_t kMostAnswered = 1024;     // answers that the node keeps for us behind a request that waits
 constexpr ptrdiff_t kMostGot = 4096;       // in one request
 constexpr std::chrono::steady_clock::duration kTick = 500ms, kReconnect = 50ms, kHeartbeat = 1s, kFirstPause = 1s, kLastPause = 4s;
@@ -64,11 +66,13 @@ Packed request_about(const char* name, uint64_t number) {
 // What a process has; never taken apart.
 struct All {
   std::mutex lock;
-  int pid = 0;
+  uint64_t process = 0;
   DealerContext* context = nullptr;
-  std::map<std::string, std::shared_ptr<Connection>> connections;
+  std::map<std::string, Connection*> connections;
   std::list<std::pair<DealerContext*, decltype(connections)>> parents;  // what a child of fork cannot end
 };
+std::atomic<uint64_t> process_number = 1;
+
 All& all() {
   static auto& one = *new All;
   return one;
@@ -110,32 +114,35 @@ struct Connection::Got final : Asked {
   std::vector<std::pair<std::shared_ptr<Asked>, Object>> taken;
 };
 
-Result<std::shared_ptr<Connection>> Connection::of(const std::string& key_file) {
+uint64_t Connection::process() { return process_number.load(std::memory_order_relaxed); }
+
+Result<Connection*> Connection::of(const std::string& key_file) {
   All& mine = all();
   std::lock_guard guard(mine.lock);
-  if (mine.pid != getpid()) {
-    if (mine.pid == 0) std::atexit(end_all);
-    else mine.parents.emplace_back(mine.context, std::exchange(mine.connections, {}));
+  if (mine.process == 0) {
+    std::atexit(end_all);
+    pthread_atfork(nullptr, nullptr, [] { ++process_number; });
+  }
+  if (mine.process != process()) {
+    if (mine.process != 0) mine.parents.emplace_back(mine.context, std::exchange(mine.connections, {}));
     mine.context = new DealerContext;
-    mine.pid = getpid();
+    mine.process = process();
   }
   auto known = mine.connections.find(key_file);
   if (known != mine.connections.end()) return known->second;
   auto key = read_key_file(key_file);
   if (!key) return key.error();
-  std::shared_ptr<Connection> connection(new Connection(std::move(*key)));
-  mine.connections[key_file] = connection;
-  return connection;
+  return mine.connections[key_file] = new Connection(std::move(*key));
 }
 
 Connection::Connection(ClientKey key)
-    : key_(std::move(key)), nudge_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), batch_(std::make_shared<std::string>()), pause_(kFirstPause) {}
+    : key_(std::move(key)), nudge_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), pause_(kFirstPause) {}
 
 // At the end of the process: what was begun is done, and the node need not wait for a sign of life.
 void Connection::end_all() {
   All& mine = all();
   std::lock_guard all_guard(mine.lock);
-  if (mine.pid != getpid()) return;
+  if (mine.process != process()) return;
   for (auto& [path, connection] : mine.connections) {
     Guard guard(connection->lock_);
     if (connection->is_over_ || !connection->heard_) continue;
@@ -213,7 +220,8 @@ Result<bool> Connection::put_back(Number take) {
 
 Number Connection::begin(std::string_view request, std::shared_ptr<Asked> asked, uint64_t life, bool windowed) {
   Guard guard(lock_);
-  if (windowed && window_ >= kWindow) wait(guard, [&] { return window_ < kWindow; });
+  // Until there is half of it: to wait again and again takes longer.
+  if (windowed && window_ >= kWindow) wait(guard, [&] { return window_ <= kWindow / 2; });
   auto number = append(request, asked, {.life = life}, {.windowed = windowed});
   if (!number) {
     asked->fail(number.error());
@@ -268,9 +276,9 @@ Result<Number> Connection::append(std::string_view request, std::shared_ptr<Aske
     return make_error(std::errc::connection_reset, "what this belongs to has ended with its session, or with the host's node; begin it anew");
   if (is_over_)
     if (auto error = begin_session()) return *error;
-  open_.emplace_hint(open_.end(), next_, Open{batch_, batch_->size(), request.size(), std::move(asked), manner});
-  batch_->append(request);
-  ++unsent_;
+  if (!unsent_) unsent_ = &open_.try_emplace(open_.end(), next_)->second;
+  unsent_->requests.push_back({std::move(asked), manner, request.size()});
+  unsent_->bytes.append(request);
   if (!manner.waited_for) ++unattended_;
   if (manner.windowed) window_ += request.size();
   return Number{session_, next_++};
@@ -363,15 +371,17 @@ void Connection::work() {
 bool Connection::flush() {
   if (is_over_) return false;
   if (!taken_.empty() || answered_.size() >= kMostAnswered) add_got();
-  if (unsent_ == 0 || (on_their_way_ > 0 && batch_->size() < kBatch)) return false;
-  send(next_ - unsent_, unsent_, *batch_);
-  batch_ = std::make_shared<std::string>();
-  unsent_ = 0;
+  if (!unsent_ || waits_for_more()) return false;
+  send(first_unsent(), unsent_->requests.size(), unsent_->bytes);
+  unsent_ = nullptr;
   return true;
 }
 
+// What is asked goes into one message with what comes while another is on its way.
+bool Connection::waits_for_more() const { return on_their_way_ > 0 && (!unsent_ || unsent_->bytes.size() < kBatch); }
+
 void Connection::add_got() {
-  if (on_their_way_ > 0 && batch_->size() < kBatch) return;
+  if (waits_for_more()) return;
   while (std::ssize(answered_) > kMostGot) {
     append_got({answered_.end() - kMostGot, answered_.end()}, nobody());
     answered_.resize(answered_.size() - static_cast<size_t>(kMostGot));
@@ -432,10 +442,8 @@ void Connection::hear(std::string_view bytes) {
 bool Connection::hear_answer(const std::shared_ptr<const msgpack::object_handle>& message, const msgpack::object& answer) {
   uint64_t number = 0;
   if (answer.type != msgpack::type::ARRAY || answer.via.array.size != 3 || !decode(answer.via.array.ptr[0], number)) return true;
-  auto it = open_.find(number);
-  if (it == open_.end()) return true;
-  Open open = std::move(it->second);
-  open_.erase(it);
+  Open open = close(number);
+  if (!open.asked) return true;
   if (!open.manner.waited_for) --unattended_;
   if (open.manner.windowed) window_ -= open.length;
   const msgpack::object& error = answer.via.array.ptr[1];
@@ -451,8 +459,20 @@ bool Connection::hear_answer(const std::shared_ptr<const msgpack::object_handle>
   return !is_over_;
 }
 
+// The request has its answer; asked is null if it had before, or was not sent.
+Connection::Open Connection::close(uint64_t number) {
+  auto it = open_.upper_bound(number);
+  if (it == open_.begin() || number >= first_unsent()) return {};
+  auto& [first, batch] = *--it;
+  if (number - first >= batch.requests.size()) return {};
+  Open open = std::move(batch.requests[number - first]);
+  while (batch.answered < batch.requests.size() && !batch.requests[batch.answered].asked) ++batch.answered;
+  if (batch.answered == batch.requests.size()) open_.erase(it);
+  return open;
+}
+
 uint64_t Connection::floor() const {
-  uint64_t lowest = open_.empty() ? next_ : open_.begin()->first;
+  uint64_t lowest = open_.empty() ? next_ : open_.begin()->first + open_.begin()->second.answered;
   return undecided_.empty() ? lowest : std::min(lowest, *undecided_.begin());
 }
 
@@ -481,7 +501,7 @@ void Connection::tick(Clock::time_point now) {
     pause_ = std::min(2 * pause_, kLastPause);
     return send_again();
   }
-  if (now - last_sent_ >= kHeartbeat) send(next_ - unsent_, 0, {});
+  if (now - last_sent_ >= kHeartbeat) send(first_unsent(), 0, {});
 }
 
 // What was lost with a connection is not waited for. Whether anything was done.
@@ -500,17 +520,24 @@ void Connection::send_again() {
   if (!dealer) return;  // at the next tick
   dealer_ = std::move(*dealer);
   connected_ = Clock::now();
-  auto end = open_.lower_bound(next_ - unsent_);
-  for (auto it = open_.begin(); it != end;) {
-    uint64_t first = it->first, number = 0;
-    std::string requests;
-    for (; it != end && it->first == first + number && requests.size() < kBatch; ++it, ++number)
-      requests.append(*it->second.batch, it->second.at, it->second.length);
-    send(first, number, requests);
-  }
-  if (end == open_.begin()) send(next_ - unsent_, 0, {});
+  if (open_.empty() || &open_.begin()->second == unsent_) send(first_unsent(), 0, {});
+  for (auto& [first, batch] : open_)
+    if (&batch != unsent_) send_again(first, batch);
   waits_since_ = Clock::now();
   if (attendant_) nudge();
+}
+
+void Connection::send_again(uint64_t first, const Batch& batch) {
+  std::string_view rest = batch.bytes;
+  const auto& requests = batch.requests;
+  for (auto open = requests.begin(); open != requests.end();) {
+    auto begin = open;
+    size_t length = 0;
+    for (; open != requests.end() && open->asked; ++open) length += open->length;
+    if (open != begin) send(first + static_cast<size_t>(begin - requests.begin()), static_cast<size_t>(open - begin), rest.substr(0, length));
+    rest.remove_prefix(length);
+    for (; open != requests.end() && !open->asked; ++open) rest.remove_prefix(open->length);
+  }
 }
 
 void Connection::end_session(const Error& error) {
@@ -518,13 +545,15 @@ void Connection::end_session(const Error& error) {
   dealer_.reset();
   auto open = std::exchange(open_, {});
   auto taken = std::exchange(taken_, {});
-  batch_ = std::make_shared<std::string>();
-  unsent_ = on_their_way_ = window_ = unattended_ = 0;
+  unsent_ = nullptr;
+  on_their_way_ = window_ = unattended_ = 0;
   answered_.clear();
   undecided_.clear();
   silent_since_ = waits_since_ = std::nullopt;
   pause_ = kFirstPause;
-  for (auto& [number, one] : open) one.asked->fail(error);
+  for (auto& [first, batch] : open)
+    for (Open& one : batch.requests)
+      if (one.asked) one.asked->fail(error);
   for (auto& [asked, result] : taken) asked->fail(error);
   wake();
   if (attendant_) nudge();

@@ -62,8 +62,10 @@ struct Answered {
 
 class Connection {
  public:
-  /// Of a key file by its absolute path. Connects with the first request.
-  static Result<std::shared_ptr<Connection>> of(const std::string& key_file);
+  /// Of a key file by its absolute path. Connects with the first request. Lasts as long as the process.
+  static Result<Connection*> of(const std::string& key_file);
+  /// Of which process connections are: another number in a child of fork.
+  static uint64_t process();
 
   /// Asks, and waits for the answer. A stop cancels the request.
   /// life     that the request belongs to; 0: any.
@@ -99,12 +101,16 @@ class Connection {
   struct Manner {
     bool waited_for = false, windowed = false;  // by its caller; counts in window_
   };
-  // A request that has no answer yet.
   struct Open {
-    std::shared_ptr<const std::string> batch;  // where its bytes are
-    size_t at, length;
-    std::shared_ptr<Asked> asked;
+    std::shared_ptr<Asked> asked;  // null: it has its answer
     Manner manner;
+    size_t length;  // of its bytes
+  };
+  // Requests that go in one message.
+  struct Batch {
+    std::vector<Open> requests;
+    size_t answered = 0;  // of the first ones
+    std::string bytes;
   };
   // Waits while another attends.
   struct Follower {
@@ -131,20 +137,24 @@ class Connection {
   void call_keeper();
   void work();
   bool flush();
+  bool waits_for_more() const;
   void add_got();
   void append_got(const std::vector<uint64_t>& numbers, std::shared_ptr<Asked> asked);
   void send(uint64_t first, size_t number, std::string_view requests);
   bool receive();
   void hear(std::string_view message);
   void decided(Number take);
+  Open close(uint64_t number);
   bool hear_answer(const std::shared_ptr<const msgpack::object_handle>& message, const msgpack::object& answer);
   void wake();
   void nudge();
   void tick(Clock::time_point now);
   bool look_at_events();
   void send_again();
+  void send_again(uint64_t first, const Batch& batch);
   void end_session(const Error& error);
   uint64_t floor() const;
+  uint64_t first_unsent() const { return unsent_ ? next_ - unsent_->requests.size() : next_; }
 
   const ClientKey key_;
   const UniqueFd nudge_;  // wakes who attends
@@ -157,15 +167,14 @@ class Connection {
   bool is_over_ = true;
   bool heard_ = false;         // anything, in this session
   uint64_t next_ = 1;          // the number of the next request
-  std::map<uint64_t, Open> open_;
-  std::shared_ptr<std::string> batch_;  // requests that are not sent yet, the last ones of open_
-  size_t unsent_ = 0;                   // how many
+  std::map<uint64_t, Batch> open_;      // those with requests that have no answer yet, by the first one's number
+  Batch* unsent_ = nullptr;             // the last of them; null: all are sent
   std::set<uint64_t> undecided_;        // takes that are neither confirmed nor put back
   std::vector<uint64_t> answered_;      // above floor(), and not confirmed
   std::vector<std::pair<std::shared_ptr<Asked>, Object>> taken_;  // to be told when they are confirmed
   size_t on_their_way_ = 0;             // messages that nothing was heard after
   size_t window_ = 0;                   // bytes
-  size_t unattended_ = 0;               // of open_, nobody waits for
+  size_t unattended_ = 0;               // requests without an answer, nobody waits for
   Clock::time_point connected_, last_sent_, next_tick_;
   std::optional<Clock::time_point> silent_since_, waits_since_;  // a message went off: ever since it was quiet; and since the last attempt
   Clock::duration pause_;

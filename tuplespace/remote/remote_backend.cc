@@ -1,5 +1,7 @@
 #include "tuplespace/remote/remote_backend.hh"
 
+#include <array>
+#include <atomic>
 #include <deque>
 
 #include "tuplespace/remote/messages.hh"
@@ -16,10 +18,21 @@ Error too_late() { return make_error(std::errc::timed_out, "no such tuple came i
 
 class RemotePutting final : public Putting, public Asked {
  public:
-  explicit RemotePutting(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
+  /// Of a thread's own, many in one piece of memory.
+  static std::shared_ptr<RemotePutting> make(Connection& connection) {
+    struct Block {
+      std::array<RemotePutting, 64> all;
+      size_t used = 0;
+    };
+    static thread_local std::shared_ptr<Block> block;
+    if (!block || block->used == block->all.size()) block = std::make_shared<Block>();
+    RemotePutting& made = block->all[block->used++];
+    made.connection_ = &connection;
+    return {block, &made};
+  }
   void tell(const Object&) override { is_done_.store(true, std::memory_order_release); }
   void fail(const Error& error) override {
-    error_ = error;
+    error_ = std::make_unique<Error>(error);
     is_done_.store(true, std::memory_order_release);
   }
   bool is_ready() override { return is_done_.load(std::memory_order_acquire); }
@@ -30,9 +43,9 @@ class RemotePutting final : public Putting, public Asked {
   }
 
  private:
-  std::shared_ptr<Connection> connection_;
+  Connection* connection_ = nullptr;
   std::atomic<bool> is_done_ = false;
-  std::optional<Error> error_;  // before is_done_
+  std::unique_ptr<Error> error_;  // before is_done_
 };
 
 class Unheeded final : public Asked {
@@ -44,10 +57,10 @@ class Unheeded final : public Asked {
 // Fetches what has come, all at once, and shows it one by one.
 class RemoteWatcher final : public Watcher {
  public:
-  RemoteWatcher(std::shared_ptr<Connection> connection, uint64_t life, uint64_t watch)
-      : connection_(std::move(connection)), life_(life), watch_(watch), pid_(getpid()) {}
+  RemoteWatcher(Connection& connection, uint64_t life, uint64_t watch)
+      : connection_(connection), life_(life), watch_(watch), pid_(getpid()) {}
   ~RemoteWatcher() override {
-    if (getpid() == pid_) connection_->begin(request("unwatch", watch_), std::make_shared<Unheeded>(), life_);
+    if (getpid() == pid_) connection_.begin(request("unwatch", watch_), std::make_shared<Unheeded>(), life_);
   }
   Result<bool> next(const Wait* wait, const Show& show) override {
     if (getpid() != pid_) return make_error(std::errc::identifier_removed, "a subscription is of the process that made it; subscribe in this one");
@@ -61,7 +74,7 @@ class RemoteWatcher final : public Watcher {
 
  private:
   Result<bool> fetch(const Wait* wait) {
-    auto answer = connection_->ask(request("next", watch_, until(wait)), stop_of(wait), life_);
+    auto answer = connection_.ask(request("next", watch_, until(wait)), stop_of(wait), life_);
     if (!answer) return answer.error();
     const msgpack::object& result = *answer->result.object;
     if (result.is_nil() && wait) return too_late();
@@ -73,7 +86,7 @@ class RemoteWatcher final : public Watcher {
     return true;
   }
 
-  std::shared_ptr<Connection> connection_;
+  Connection& connection_;
   const uint64_t life_, watch_;
   const int pid_;
   std::deque<Tuple> come_;
@@ -106,7 +119,9 @@ Result<Answered> RemoteBackend::ask(const Packed& packed, const std::stop_token&
 
 namespace {
 Packed out_request(std::string_view space, TupleView tuple, Milliseconds time, Milliseconds wait) {
-  Packer packer;
+  size_t bytes = 32 + space.size();
+  for (const FieldView& field : tuple) bytes += 9 + field.text.size();
+  Packer packer(bytes);
   packer.array(5).add("out").add(space).array(1);
   godwit::add(packer, tuple);
   add(packer, time);
@@ -129,7 +144,7 @@ Result<std::shared_ptr<Putting>> RemoteBackend::begin_out(TupleView tuple) {
   if (auto no = refused(tuple)) return *no;
   auto connection = link_.connection();
   if (!connection) return connection.error();
-  auto putting = std::make_shared<RemotePutting>(*connection);
+  auto putting = RemotePutting::make(**connection);
   (*connection)->begin(out_request(name_, tuple, {}, {}), putting, 0, true);
   return std::shared_ptr<Putting>(std::move(putting));
 }
@@ -211,7 +226,7 @@ Result<std::unique_ptr<Watcher>> RemoteBackend::watch(AnyOf any_of) {
   if (!answer) return answer.error();
   auto watch = read<uint64_t>(*answer->result.object);
   if (!watch) return watch.error();
-  return std::unique_ptr<Watcher>(std::make_unique<RemoteWatcher>(*connection, answer->result.life, *watch));
+  return std::unique_ptr<Watcher>(std::make_unique<RemoteWatcher>(**connection, answer->result.life, *watch));
 }
 
 Result<std::shared_ptr<Backend>> RemoteBackend::evals() {

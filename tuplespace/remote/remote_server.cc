@@ -77,7 +77,7 @@ class RemoteServer final : public Server {
  private:
   static constexpr size_t kLeast = 64;
   struct Under {
-    std::shared_ptr<Connection> connection;
+    Connection* connection = nullptr;
     Number number;
     std::shared_ptr<Getting> getting;
   };

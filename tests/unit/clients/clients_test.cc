@@ -62,6 +62,25 @@ TEST_F(ClientsTest, WhatWaitsInAMessageGetsWhatItsNextRequestPuts) {
   EXPECT_EQ(a->answer(waits + 2).result, nil());
 }
 
+TEST_F(ClientsTest, OfOutsInARowEachIsConfirmedAlone) {
+  auto a = client();
+  uint64_t waits = a->next();
+  Packed out = out_of("default", {Tuple{"a", 1}}), message = a->begin({waiting_in_of("default", Template{"none"}), out, out, out, out, out});
+  a->send(message);
+  for (uint64_t i = 1; i <= 5; ++i) EXPECT_EQ(a->answer(waits + i).result, is(true));
+  EXPECT_EQ(a->ask(request("got", std::vector<uint64_t>{waits + 2, waits + 5})).result, nil());
+  a->send(message);
+  EXPECT_EQ(a->ask(request("count", "default", raw(packed(kAnyA)))).result, pack(5));
+  for (uint64_t i = 1; i <= 5; ++i) EXPECT_EQ(a->told(waits + i), i == 2 || i == 5 ? 1 : 2) << i;
+}
+
+TEST_F(ClientsTest, ATupleOfAllTypesComesAsItWas) {
+  auto a = client();
+  Tuple inner{"in", Tuple{Bytes{std::string("\0\xff", 2)}, Tuple{}}, -1}, all{Nil{}, true, INT64_MIN, 0.5, "é", Bytes{""}, inner};
+  EXPECT_EQ(a->ask(out_of("default", {all, Tuple{}})).result, is(true));
+  EXPECT_EQ(a->ask(request("all", "default", raw(packed({})))).result, packed({all, Tuple{}}));
+}
+
 TEST_F(ClientsTest, RequestsWaitOnWhenTheNodeWasKilled) {
   auto a = client();
   uint64_t waits = a->next();

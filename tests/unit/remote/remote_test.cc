@@ -236,6 +236,26 @@ TEST_F(RemoteTest, AKilledNodeLosesAndRepeatsNothing) {
   killer.join();
 }
 
+// Also of messages of which some requests were answered, behind one that waits.
+TEST_F(RemoteTest, ManyOutsUnderWayAreDoneOnceWhenTheNodeIsKilled) {
+  constexpr int kNumber = 20'000;
+  Space space("default", key_), here("default", host_.home());
+  auto waits = space.in_async("last");
+  std::thread killer([&] {
+    for (uint64_t there : {500, 9000}) {
+      while (here.count("n", any) < there) std::this_thread::yield();
+      host_.kill_node();
+      EXPECT_EQ(host_.start_node().status, 0);
+    }
+  });
+  for (int i = 0; i < kNumber; ++i) space.out_async("n", i);
+  space.out_async("last").get();
+  waits.get();
+  killer.join();
+  EXPECT_EQ(here.count("n", any), uint64_t{kNumber});
+  for (int i = 0; i < kNumber; ++i) EXPECT_TRUE(here.inp("n", i)) << i;
+}
+
 // ---- One list for all, wherever they are
 
 constexpr int kMostSteps = 12;
