@@ -13,3 +13,6 @@ add_dependencies(sanitized durable_property)
 add_executable(durable_fault_test fault/durable/space_log_fault_test.cc)
 target_link_libraries(durable_fault_test godwit_durable GTest::gtest_main)
 gtest_discover_tests(durable_fault_test PROPERTIES LABELS fault TIMEOUT 300)
+
+add_test(NAME durable.e2e COMMAND ${GODWIT_PYTHON} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/durable_test.py ${CMAKE_SOURCE_DIR})
+set_tests_properties(durable.e2e PROPERTIES LABELS e2e TIMEOUT 120 ENVIRONMENT "GODWIT_BUILD=${CMAKE_BINARY_DIR}")
