@@ -98,7 +98,9 @@ Result<void> SpaceLog::recover() {
     store::drop_durable(**desk);
     (void)store::forget_space(**desk, store::kLogSpace);
     if (auto restored = restore(**desk, survivors); !restored) return restored;
-    if (auto begun = store::begin_log(**desk, last); !begun) return begun;
+    uint64_t last_age = 0;
+    for (const auto& [id, space] : survivors.spaces()) last_age = std::max(last_age, space.last_age);
+    if (auto begun = store::begin_log(**desk, last, last_age); !begun) return begun;
   }
   for (const auto& [id, space] : survivors.spaces()) known_.insert(id);
   if (journal_) set_state(hold_reserve() ? LogState::kFine : LogState::kFull);

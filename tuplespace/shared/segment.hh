@@ -97,6 +97,7 @@ struct alignas(kPage) Header {
   // The log of durable spaces (store/durability.hh).
   Offset log_space;                    // root of the records that are on their way to disk; 0: none can be made yet
   uint64_t log_last;                   // number of the last record; with the lock of those
+  uint64_t log_age;                    // the greatest that a logged tuple ever had; with that lock
   std::atomic<uint64_t> log_written;   // records up to this number are on disk
   std::atomic<uint32_t> log_bell;      // futex word: grows when more of them are, or the state is another
   std::atomic<uint32_t> log_state;     // LogState

@@ -50,7 +50,9 @@ Result<void> record(Desk& desk, Record& made, bool waits) {
 
 Range log_range(Desk& desk) {
   FieldView first[] = {FieldView::string(kRecord)};
-  Root& root = *desk.self.segment.at<Root>(desk.header().log_space);
+  shared::Offset space = __atomic_load_n(&desk.header().log_space, __ATOMIC_ACQUIRE);
+  expect(space != 0);
+  Root& root = *desk.self.segment.at<Root>(space);
   return {&root, stripe_of(root, TupleView(first))};
 }
 
@@ -121,7 +123,7 @@ Result<void> record_drop(Desk& desk, uint64_t space) {
   return record(desk, made, true);
 }
 
-Result<void> begin_log(Desk& desk, uint64_t last) {
+Result<void> begin_log(Desk& desk, uint64_t last, uint64_t last_age) {
   shared::Header& header = desk.header();
   if (Root* root = find_root(desk, kLogSpace); !root) {
     auto made = create_space(desk, kLogSpace, {});
@@ -129,6 +131,7 @@ Result<void> begin_log(Desk& desk, uint64_t last) {
     made->root->born = 0;  // records have their numbers for ages
   }
   header.log_last = last;
+  header.log_age = last_age;
   header.log_written = last;
   __atomic_store_n(&header.log_space, desk.self.segment.offset_of(find_root(desk, kLogSpace)), __ATOMIC_RELEASE);
   ring_log(desk);

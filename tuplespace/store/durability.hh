@@ -57,8 +57,8 @@ Result<void> record_drop(Desk& desk, uint64_t space);
 // --- the node ---
 
 /// From now on records can be made, the next with the number after `last`; up to there they are on disk. The spaces of the log are
-/// in the segment. errors: no_space_on_device.
-Result<void> begin_log(Desk& desk, uint64_t last);
+/// in the segment. last_age: no logged tuple ever had a greater one. errors: no_space_on_device.
+Result<void> begin_log(Desk& desk, uint64_t last, uint64_t last_age);
 /// Whether it was called for this segment, and end_log not since. Until then nobody uses its spaces.
 inline bool has_log(const shared::Header& header) { return __atomic_load_n(&header.log_space, __ATOMIC_ACQUIRE) != 0; }
 inline bool has_log(const Desk& desk) { return has_log(desk.header()); }

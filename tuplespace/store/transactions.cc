@@ -257,6 +257,12 @@ void add_log(Desk& desk, Places& places) {
   places.stripes.push_back(&stripe_of_records(desk));
 }
 
+// Of all that the log has, no two have one: also when they are of several stripes, and the processor's clock began anew meanwhile.
+uint64_t next_logged_age(Desk& desk, Stripe& stripe) {
+  uint64_t& last = desk.header().log_age;
+  return last = stripe.last_age = std::max(next_age(stripe), last + 1);
+}
+
 // What the record says of the transaction's changes, and of tuples that it is about to take. With all stripes locked. The puts
 // get their ages by that. puts: whether anything comes into a durable space.
 std::string record_of(Desk& desk, const Transaction& transaction, std::span<const Found> found, bool* puts) {
@@ -270,7 +276,7 @@ std::string record_of(Desk& desk, const Transaction& transaction, std::span<cons
     Root& root = root_for(desk, stored);
     if (root.keeps == Keeps::kNothing) return;
     PutNote note = note_of(stored);
-    if (note.is_new) note.age = next_age(stripe_for(desk, stored));
+    if (note.is_new) note.age = next_logged_age(desk, stripe_for(desk, stored));
     set_note(stored, note);
     stored.pins |= kLogged;
     *puts |= root.keeps == Keeps::kAll;
@@ -303,6 +309,7 @@ std::optional<Error> record_changes(Desk& desk, Transaction& transaction, std::s
 
 std::optional<Error> commit(Desk& desk, Transaction& transaction) {
   bool records = transaction.is_durable;
+  if (records && !has_log(desk)) return log_refuses(desk, false);
   if (transaction.puts || records) {
     Places places = places_of(desk, transaction.puts);
     if (records) add_log(desk, places);
@@ -323,6 +330,7 @@ std::optional<Error> commit(Desk& desk, Transaction& transaction) {
 Result<bool> commit_if(Desk& desk, Transaction& transaction, std::span<const Range> ranges, const Take& take) {
   {
     bool records = transaction.is_durable || std::any_of(ranges.begin(), ranges.end(), [](const Range& one) { return one.root->keeps == Keeps::kAll; });
+    if (records && !has_log(desk)) return *log_refuses(desk, false);
     Places places = places_of(desk, transaction.puts);
     for (const Range& range : ranges)
       std::erase_if(places.ranges, [&](const Range& one) {
@@ -356,10 +364,12 @@ Result<bool> commit_if(Desk& desk, Transaction& transaction, std::span<const Ran
 }
 
 std::optional<Error> commit_record(Desk& desk, Transaction& transaction, std::string_view bytes) {
+  if (!has_log(desk)) return log_refuses(desk, false);
   {
     Places places;
     add_log(desk, places);
     LockedRanges locked(desk, places.ranges);
+    OneMoment moment(desk, std::move(places.stripes));
     if (auto no = add_record(desk, transaction, bytes, false)) return no;
     decide(desk, transaction);
     publish_puts(desk, transaction);

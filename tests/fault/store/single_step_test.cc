@@ -394,7 +394,7 @@ TEST_F(StoreSingleStep, Collect) {
 class StoreSingleStepDurably : public StoreSingleStep {
  protected:
   StoreSingleStepDurably() {
-    EXPECT_TRUE(store::begin_log(desk, 0).has_value());
+    EXPECT_TRUE(store::begin_log(desk, 0, 0).has_value());
     EXPECT_TRUE(store::keep_from_now_on(desk, "a", store::Keeps::kAll, kId, 0).has_value());
     desk.waits_for_disk = waits_for_disk_ = false;
   }

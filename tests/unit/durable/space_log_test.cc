@@ -130,6 +130,18 @@ TEST_F(SpaceLogTest, SpacesAreMadeAndDroppedForGood) {
   }
 }
 
+// As on a host whose processor's clock has begun anew.
+TEST_F(SpaceLogTest, AgesGoOnWhereTheyWere) {
+  host.segment().header().log_age = uint64_t{1} << 62;
+  out(d, pair("old", 0));
+  host.restart();
+  d = host.open("d");
+  const char* const keys[] = {"a", "b", "c", "d", "e", "f"};  // of several stripes
+  for (const char* key : keys) out(d, pair(key, 1));
+  EXPECT_EQ(inp(d, "(\"c\", ?)"), "(\"c\", 1)");
+  expect_lasting({"(\"old\", 0)", "(\"a\", 1)", "(\"b\", 1)", "(\"d\", 1)", "(\"e\", 1)", "(\"f\", 1)"});
+}
+
 TEST_F(SpaceLogTest, TheCallsOfADurableSpaceAreDurable) {
   Store calls = host.create("d.eval", false), other = host.create("e.eval", false);
   EXPECT_TRUE(calls.is_durable());
