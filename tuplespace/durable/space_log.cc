@@ -312,7 +312,7 @@ void SpaceLog::written(const Taken& taken) {
 // On a full disk as soon as it frees a file.
 void SpaceLog::snapshot_if_due() {
   bool frees = state_ == LogState::kFull && Clock::now() - snapshot_tried_ > kBetweenTries && journal::log_files(folder_).size() > 1;
-  uint64_t enough = frees ? 1 : std::max(options_.snapshot_bytes, snapshot_size_);
+  uint64_t enough = frees ? 1 : std::max(options_.snapshot_bytes, snapshot_size_.load());
   if (!journal_ || snapshots_ || since_snapshot_ < enough) return;
   snapshots_ = true;
   snapshot_tried_ = Clock::now();

@@ -83,7 +83,7 @@ class SpaceLog {
   std::chrono::nanoseconds sync_time_{};  // of the last write
   store::LogState state_ = store::LogState::kNotBegun;
   uint64_t since_snapshot_ = 0;       // bytes
-  uint64_t snapshot_size_ = 0;        // bytes, or about
+  std::atomic<uint64_t> snapshot_size_ = 0;  // bytes, or about
   std::chrono::steady_clock::time_point snapshot_tried_{};
   std::mutex lock_;
   std::function<void()> on_written_;  // under lock_

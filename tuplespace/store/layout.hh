@@ -164,8 +164,8 @@ struct Root {
   Queue wild;                        // waiters that a tuple of any stripe may match
   Lock wild_lock;                    // after all stripes' locks
   Ref watches;                       // linked; changed with all stripes' locks
-  Keeps keeps;
-  uint64_t id;                       // in the log: no other space has had it; 0: it has none
+  std::atomic<Keeps> keeps;
+  std::atomic<uint64_t> id;                       // in the log: no other space has had it; 0: it has none
   char name[kNameLength + 1];
   Stripe stripes[kStripes];
 };

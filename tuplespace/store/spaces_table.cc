@@ -207,7 +207,7 @@ Result<Opened> create_space(Desk& desk, std::string_view name, const SpaceOption
 
 Result<void> drop_space(Desk& desk, std::string_view name) {
   auto opened = open_space(desk, name);
-  uint64_t id = opened && opened->root->keeps == Keeps::kAll ? opened->root->id : 0;
+  uint64_t id = opened && opened->root->keeps == Keeps::kAll ? opened->root->id.load() : 0;
   if (id)
     if (auto no = log_refuses(desk, false)) return *no;
   if (auto dropped = forget_space(desk, name); !dropped || !id) return dropped;

@@ -132,7 +132,7 @@ class Store {
   bool has_come(const Watching& watching) const;
 
   /// Whether what is done here is on disk before it is acknowledged (durability.hh).
-  bool is_durable() const { return root_->keeps == Keeps::kAll; }
+  bool is_durable() const { return root_->keeps.load(std::memory_order_relaxed) == Keeps::kAll; }
   /// Whether an out that finds no room waits for it, if it may.
   bool waits_for_room() const { return root_->blocks_when_full; }
   /// Whether it is the space still that was opened; a damaged one is.
